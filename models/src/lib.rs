@@ -1,0 +1,12 @@
+//! The contract between the trainer and the runtime: the vocabulary of modalities and sleep
+//! stages, the bundle manifest, the graphs' inputs and outputs, and reading and writing of
+//! `.sfm` bundles. Depends on no inference engine.
+
+pub mod bundle;
+pub mod graph;
+pub mod manifest;
+pub mod vocabulary;
+
+pub use bundle::{Bundle, BundleError, BundleWriter};
+pub use manifest::Manifest;
+pub use vocabulary::{Modality, SleepStage};
