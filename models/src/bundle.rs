@@ -1,1 +1,1 @@
-//! placeholder
+//! One-file model bundles: reading and writing.

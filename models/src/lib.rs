@@ -7,6 +7,5 @@ pub mod graph;
 pub mod manifest;
 pub mod vocabulary;
 
-pub use bundle::{Bundle, BundleError, BundleWriter};
 pub use manifest::Manifest;
 pub use vocabulary::{Modality, SleepStage};
