@@ -5,6 +5,9 @@
 
 pub mod dsp;
 pub mod edf;
+pub mod event;
 pub mod montage;
 pub mod signal;
+pub mod sink;
 pub mod source;
+pub mod statistics;
