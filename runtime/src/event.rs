@@ -2,8 +2,6 @@
 //! the pipeline is visible to them. No event holds a wall-clock time or a patient field, so a
 //! replay at any speed gives the same events, byte for byte.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 use sfm_models::{Modality, SleepStage};
 
@@ -14,11 +12,11 @@ use crate::statistics::SleepStatistics;
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// A pass begins.
-    Started(Arc<Started>),
+    Started(Box<Started>),
     /// A 30-s epoch was staged, or staged anew with more context.
     Epoch(SleepEpoch),
     /// A 5-min window is complete and its embeddings will not change in this pass.
-    Window(Arc<WindowEmbedding>),
+    Window(Box<WindowEmbedding>),
     /// Samples of one channel are missing.
     Gap(Gap),
     /// Something the user should know that stops nothing.
@@ -27,7 +25,7 @@ pub enum Event {
         message: String,
     },
     /// A pass is over.
-    Night(Arc<Night>),
+    Night(Box<Night>),
 }
 
 /// Which way the recording goes through the network.
