@@ -6,6 +6,7 @@
 pub mod dsp;
 pub mod edf;
 pub mod event;
+pub mod infer;
 pub mod montage;
 pub mod signal;
 pub mod sink;
