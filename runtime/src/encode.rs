@@ -3,8 +3,10 @@
 //! a patch is computed once, ever; the encoder depends on one window only, so just that small
 //! part runs again while a window fills.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use sfm_models::manifest::SingleChannel;
 use sfm_models::{Bundle, Modality, graph};
 
@@ -191,6 +193,11 @@ impl WindowEncoder {
     fn push_block(&mut self, patches: &[f32], present: &[f32], rows: usize) -> Result<(), InferError> {
         let (channels, embed_dim) = (self.channels, self.network.embed_dim);
         let block = self.channel_present.len() / channels;
+        if present.iter().all(|&p| p == 0.0) {
+            // `begin` left zeros; a hole of hours costs nothing.
+            self.filled += rows;
+            return Ok(());
+        }
         let (known, padding) = self.channel_tokens.split_at_mut(rows * channels * embed_dim);
         self.network.tokenize(&mut self.scratch, patches, known)?;
         padding.fill(0.0);
@@ -244,8 +251,60 @@ impl WindowEncoder {
                 .timings
                 .measure(Step::Encoder, || network.encoder.run(&inputs, &mut outputs))?;
         }
-        Ok((&self.embeddings[..self.filled * embed_dim], present, &self.window))
+        Ok(self.latest())
     }
+
+    /// What [`WindowEncoder::encode`] returned last; valid until patches are pushed.
+    pub fn latest(&self) -> (&[f32], &[f32], &[f32]) {
+        let embeddings = &self.embeddings[..self.filled * self.network.embed_dim];
+        (embeddings, &self.present[..self.filled], &self.window)
+    }
+}
+
+/// Rows of one call of a row-wise graph of the heads.
+pub(crate) const ROWS: usize = 60;
+
+/// Runs a head's modality pooling `session` over `tokens` [n, M, E] with `present` [n, M] and, for
+/// graphs that take it, `positions` [n], in blocks of [`ROWS`] on all threads: [n, E].
+pub(crate) fn pool_modalities(
+    session: &dyn Session,
+    embed_dim: usize,
+    (tokens, present): (&[f32], &[f32]),
+    positions: Option<&[i64]>,
+    measured: (&Timings, Step),
+) -> Result<Vec<f32>, InferError> {
+    let cells = Modality::COUNT;
+    let width = cells * embed_dim;
+    let mut x = vec![0.0; present.len() / cells * embed_dim];
+    x.par_chunks_mut(ROWS * embed_dim).enumerate().try_for_each(|(block, out)| {
+        let (first, rows) = (block * ROWS, out.len() / embed_dim);
+        let tokens = padded(&tokens[first * width..][..rows * width], ROWS * width);
+        let present = padded(&present[first * cells..][..rows * cells], ROWS * cells);
+        let position = positions.map(|p| padded(&p[first..][..rows], ROWS));
+        let mut inputs = vec![
+            Input::F32(&[ROWS, cells, embed_dim], &tokens),
+            Input::F32(&[ROWS, cells], &present),
+        ];
+        if let Some(position) = &position {
+            inputs.push(Input::I64(&[ROWS], position));
+        }
+        let mut pooled = vec![0.0; ROWS * embed_dim];
+        let (timings, step) = measured;
+        timings.measure(step, || session.run(&inputs, &mut [&mut pooled]))?;
+        out.copy_from_slice(&pooled[..rows * embed_dim]);
+        Ok(())
+    })?;
+    Ok(x)
+}
+
+/// `rows`, followed by zeros up to `len` values.
+pub(crate) fn padded<T: Copy + Default>(rows: &[T], len: usize) -> Cow<'_, [T]> {
+    if rows.len() == len {
+        return rows.into();
+    }
+    let mut whole = rows.to_vec();
+    whole.resize(len, T::default());
+    whole.into()
 }
 
 /// The night's contextual 5-s embeddings, as the heads take them.
@@ -275,6 +334,20 @@ impl TokenLog {
     /// E.
     pub fn embed_dim(&self) -> usize {
         self.embed_dim
+    }
+
+    /// Values of one position: M x E.
+    pub fn width(&self) -> usize {
+        Modality::COUNT * self.embed_dim
+    }
+
+    /// Tokens [n, M, E] and presence [n, M] of a range of positions.
+    pub fn rows(&self, rows: std::ops::Range<usize>) -> (&[f32], &[f32]) {
+        let (width, cells) = (self.width(), Modality::COUNT);
+        (
+            &self.tokens[rows.start * width..rows.end * width],
+            &self.present[rows.start * cells..rows.end * cells],
+        )
     }
 
     /// [len, M, E]: zero where absent.

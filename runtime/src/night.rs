@@ -3,18 +3,14 @@
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
 use sfm_models::manifest::Risk;
 use sfm_models::{Bundle, Modality, graph};
 
-use crate::encode::{TokenLog, load_graph};
+use crate::encode::{TokenLog, load_graph, pool_modalities};
 use crate::event::OvernightRisk;
 use crate::infer::backend::Backend;
 use crate::infer::{InferError, Input, Session};
 use crate::timing::{Step, Timings};
-
-/// Rows of one call of the pooling.
-const ROWS: usize = 60;
 
 /// Sex as the reference codes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
@@ -79,7 +75,9 @@ impl RiskHead {
         if rows == 0 {
             return Ok(None);
         }
-        let x = self.pooled(&tokens, &present, rows)?;
+        let (tokens, used) = (&tokens[..rows * log.width()], &present[..rows * Modality::COUNT]);
+        let measured = (self.timings.as_ref(), Step::Risk);
+        let x = pool_modalities(self.pool.as_ref(), self.embed_dim, (tokens, used), None, measured)?;
         let [age, sex] = demographics.map_or([0.0; 2], |d| self.scaled(d));
         let mut embedding = vec![0.0; self.embed_dim];
         let mut log_hazards = vec![0.0; self.risk.classes];
@@ -105,39 +103,14 @@ impl RiskHead {
         let age = (demographics.age_years - youngest) / (oldest - youngest);
         [age as f32, if demographics.sex == Sex::M { 1.0 } else { 0.0 }]
     }
-
-    fn pooled(&self, tokens: &[f32], present: &[f32], rows: usize) -> Result<Vec<f32>, InferError> {
-        let (embed_dim, cells) = (self.embed_dim, Modality::COUNT);
-        let mut x = vec![0.0; rows * embed_dim];
-        x.par_chunks_mut(ROWS * embed_dim).enumerate().try_for_each(|(block, out)| {
-            let (start, here) = (block * ROWS, out.len() / embed_dim);
-            let mut block_tokens = vec![0.0; ROWS * cells * embed_dim];
-            let mut block_present = vec![0.0; ROWS * cells];
-            block_tokens[..here * cells * embed_dim].copy_from_slice(
-                &tokens[start * cells * embed_dim..][..here * cells * embed_dim],
-            );
-            block_present[..here * cells]
-                .copy_from_slice(&present[start * cells..][..here * cells]);
-            let inputs = [
-                Input::F32(&[ROWS, cells, embed_dim], &block_tokens),
-                Input::F32(&[ROWS, cells], &block_present),
-            ];
-            let mut padded = vec![0.0; ROWS * embed_dim];
-            self.timings.measure(Step::Risk, || self.pool.run(&inputs, &mut [&mut padded]))?;
-            out.copy_from_slice(&padded[..here * embed_dim]);
-            Ok(())
-        })?;
-        Ok(x)
-    }
 }
 
 /// The log's positions at which any modality is present: the recurrence runs over what was
 /// recorded, as the reference's packed sequences do.
 fn present_rows(log: &TokenLog) -> (Vec<f32>, Vec<f32>) {
-    let width = Modality::COUNT * log.embed_dim();
     let mut tokens = Vec::with_capacity(log.tokens().len());
     let mut present = Vec::with_capacity(log.present().len());
-    for (token, cells) in log.tokens().chunks(width).zip(log.present().chunks(Modality::COUNT)) {
+    for (token, cells) in log.tokens().chunks(log.width()).zip(log.present().chunks(Modality::COUNT)) {
         if cells.iter().any(|&p| p > 0.0) {
             tokens.extend_from_slice(token);
             present.extend_from_slice(cells);

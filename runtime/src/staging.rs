@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use sfm_models::{Bundle, Modality, SleepStage, graph};
 
-use crate::encode::{EPOCH_PATCHES, TokenLog, load_graph};
+use crate::encode::{EPOCH_PATCHES, ROWS, TokenLog, load_graph, padded, pool_modalities};
 use crate::event::{EpochStatus, Pass, SleepEpoch};
 use crate::infer::backend::Backend;
 use crate::infer::{InferError, Input, Session};
@@ -15,8 +15,6 @@ use crate::timing::{Step, Timings};
 
 /// Seconds of one scoring epoch.
 pub const EPOCH_S: f64 = 30.0;
-/// Rows of one call of a row-wise graph, and query rows of one call of the attention.
-const ROWS: usize = 60;
 /// Tokens the live pass looks back on: 15 min. The whole night so far would cost its square.
 pub const LIVE_CONTEXT: usize = 180;
 /// An epoch with fewer present 5-s tokens than this is `?`.
@@ -99,31 +97,14 @@ impl Stager {
         first: usize,
         positions: &[i64],
     ) -> Result<Vec<f32>, InferError> {
-        let (embed_dim, cells) = (self.embed_dim, Modality::COUNT);
-        let mut x = vec![0.0; positions.len() * embed_dim];
-        x.par_chunks_mut(ROWS * embed_dim).enumerate().try_for_each(|(block, out)| {
-            let (start, rows) = (block * ROWS, out.len() / embed_dim);
-            let mut tokens = vec![0.0; ROWS * cells * embed_dim];
-            let mut present = vec![0.0; ROWS * cells];
-            let mut position = vec![0; ROWS];
-            let from = first + start;
-            tokens[..rows * cells * embed_dim].copy_from_slice(
-                &log.tokens()[from * cells * embed_dim..][..rows * cells * embed_dim],
-            );
-            present[..rows * cells]
-                .copy_from_slice(&log.present()[from * cells..][..rows * cells]);
-            position[..rows].copy_from_slice(&positions[start..][..rows]);
-            let inputs = [
-                Input::F32(&[ROWS, cells, embed_dim], &tokens),
-                Input::F32(&[ROWS, cells], &present),
-                Input::I64(&[ROWS], &position),
-            ];
-            let mut padded = vec![0.0; ROWS * embed_dim];
-            self.timings.measure(Step::Staging, || self.pool.run(&inputs, &mut [&mut padded]))?;
-            out.copy_from_slice(&padded[..rows * embed_dim]);
-            Ok(())
-        })?;
-        Ok(x)
+        let rows = first..first + positions.len();
+        pool_modalities(
+            self.pool.as_ref(),
+            self.embed_dim,
+            log.rows(rows),
+            Some(positions),
+            (&self.timings, Step::Staging),
+        )
     }
 
     /// Attention and recurrence over pooled rows `x` [T, E] with `present` [T]: softmax [T, 5] of
@@ -257,15 +238,6 @@ fn any_present(log: &TokenLog, range: std::ops::Range<usize>) -> Vec<f32> {
             f32::from(u8::from(cells.iter().any(|&p| p > 0.0)))
         })
         .collect()
-}
-
-fn padded(rows: &[f32], len: usize) -> std::borrow::Cow<'_, [f32]> {
-    if rows.len() == len {
-        return rows.into();
-    }
-    let mut whole = rows.to_vec();
-    whole.resize(len, 0.0);
-    whole.into()
 }
 
 /// Part of a night that is staged at once.
