@@ -5,6 +5,7 @@
 
 pub mod dsp;
 pub mod edf;
+pub mod infer;
 pub mod montage;
 pub mod signal;
 pub mod source;

@@ -1,0 +1,3 @@
+//! Running the networks of a bundle.
+
+pub mod tokenizer_kernel;
