@@ -33,8 +33,8 @@ fn labels_of(montage: &Montage, modality: Modality) -> Vec<&str> {
 #[test]
 fn parity_recordings_as_the_reference_read_them() {
     let mini = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/mini");
-    for folder in [mini, shared("parity/full"), shared("parity/mini")] {
-        if !folder.exists() {
+    for folder in [mini.clone(), shared("parity/full"), shared("parity/mini")] {
+        if folder != mini && !folder.exists() {
             println!("skipped: {} is not there", folder.display());
             continue;
         }
