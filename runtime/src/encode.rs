@@ -281,10 +281,9 @@ pub(crate) fn pool_modalities(
         let tokens = padded(&tokens[first * width..][..rows * width], ROWS * width);
         let present = padded(&present[first * cells..][..rows * cells], ROWS * cells);
         let position = positions.map(|p| padded(&p[first..][..rows], ROWS));
-        let mut inputs = vec![
-            Input::F32(&[ROWS, cells, embed_dim], &tokens),
-            Input::F32(&[ROWS, cells], &present),
-        ];
+        let (tokens_shape, present_shape) = ([ROWS, cells, embed_dim], [ROWS, cells]);
+        let mut inputs =
+            vec![Input::F32(&tokens_shape, &tokens), Input::F32(&present_shape, &present)];
         if let Some(position) = &position {
             inputs.push(Input::I64(&[ROWS], position));
         }

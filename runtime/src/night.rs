@@ -60,6 +60,11 @@ impl RiskHead {
         }))
     }
 
+    /// Hazards need age and sex; the night's embedding does not.
+    pub fn needs_demographics(&self) -> bool {
+        self.risk.demographics
+    }
+
     /// The night's risk from its tokens, of which the first `max_seq_length` present ones go in;
     /// `None` if there is not one. Hazards are left empty without `demographics`.
     ///
@@ -86,7 +91,7 @@ impl RiskHead {
         self.timings.measure(Step::Risk, || {
             self.rnn.run(&inputs, &mut [&mut embedding, &mut log_hazards])
         })?;
-        if demographics.is_none() {
+        if self.needs_demographics() && demographics.is_none() {
             log_hazards.clear();
         }
         Ok(Some(OvernightRisk {

@@ -651,7 +651,7 @@ fn notes(pass: Pass, network: &Network, options: &Options, log: &TokenLog) -> Ve
     }
     match (&network.risk, options.demographics) {
         (None, _) => notes.push("the bundle has no risk head: no hazards".to_owned()),
-        (Some(_), None) => notes.push(
+        (Some(head), None) if head.needs_demographics() => notes.push(
             "no hazards without --age and --sex; the night's risk embedding does not need them"
                 .to_owned(),
         ),

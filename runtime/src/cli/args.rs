@@ -1,0 +1,247 @@
+//! The arguments of `sfm-stream`, and the TOML file that can hold them. An argument given on the
+//! command line goes before the file's.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
+
+use crate::infer::backend::BackendChoice;
+use crate::night::Sex;
+
+/// Sleep stages and an overnight risk embedding from polysomnography, as the night happens.
+///
+/// Research software, not a medical device. Hazards are relative: no probability, no diagnosis.
+#[derive(Debug, Parser)]
+#[command(name = "sfm-stream", version, args_conflicts_with_subcommands = true)]
+#[command(arg_required_else_help = true)]
+pub struct Args {
+    /// What to do instead of running a recording.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Arguments of a run.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Commands besides the run.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show a recording's channels and what each is used for
+    Inspect {
+        /// EDF, BDF or preprocessed HDF5 file
+        file: PathBuf,
+        /// How channels are mapped.
+        #[command(flatten)]
+        channels: ChannelArgs,
+    },
+    /// Show or check a model bundle
+    Bundle {
+        /// What to do with it.
+        #[command(subcommand)]
+        action: BundleAction,
+    },
+}
+
+/// What to do with a bundle.
+#[derive(Debug, Subcommand)]
+pub enum BundleAction {
+    /// Show what a bundle holds
+    Info {
+        /// The bundle; the built-in one without it
+        file: Option<PathBuf>,
+    },
+    /// Check a bundle's checksums and load all of its graphs
+    Verify {
+        /// The bundle
+        file: PathBuf,
+    },
+}
+
+/// How channels are mapped to modalities.
+#[derive(Debug, Clone, Default, clap::Args, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChannelArgs {
+    /// Use LABEL as MODALITY (BAS, RESP, EKG, EMG) or leave it out (none); may be repeated
+    #[arg(long, value_name = "LABEL=MODALITY")]
+    pub map: Vec<String>,
+    /// Labels by modality in the reference's JSON format, instead of the built-in rules
+    #[arg(long, value_name = "JSON", conflicts_with = "channel_rules")]
+    pub channel_groups: Option<PathBuf>,
+    /// Rules in the format of configs/channels.toml, instead of the built-in ones
+    #[arg(long, value_name = "TOML")]
+    pub channel_rules: Option<PathBuf>,
+}
+
+/// Arguments of a run.
+#[derive(Debug, Clone, Default, clap::Args, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct RunArgs {
+    /// Recording to replay: EDF, EDF+, BDF, BDF+ or preprocessed HDF5
+    #[arg(long, value_name = "FILE")]
+    pub replay: Option<PathBuf>,
+    /// Model bundle [default: the built-in one]
+    #[arg(long, value_name = "FILE.sfm")]
+    pub bundle: Option<PathBuf>,
+    /// Folder for the results [default: the recording's name with .sfm-out]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Which passes to run [default: both]
+    #[arg(long)]
+    pub pass: Option<Passes>,
+    /// Reading speed of the live pass as a multiple of real time, or max [default: max]
+    #[arg(long, value_name = "max|N")]
+    pub speed: Option<Speed>,
+    /// Engine [default: auto]
+    #[arg(long)]
+    pub backend: Option<BackendChoice>,
+    /// Age in years, for the hazards
+    #[arg(long, value_name = "YEARS")]
+    pub age: Option<f64>,
+    /// Sex, for the hazards
+    #[arg(long)]
+    pub sex: Option<Sex>,
+    /// How channels are mapped.
+    #[command(flatten)]
+    pub channels: ChannelArgs,
+    /// Worker threads [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Write the events to stdout as JSON lines instead of the summary
+    #[arg(long)]
+    pub json: bool,
+    /// Print where the time went, on stderr
+    #[arg(long)]
+    pub timings: bool,
+    /// TOML file with any of these arguments
+    #[arg(long, value_name = "TOML")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+}
+
+/// `--pass`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Passes {
+    /// The live pass, then the final one
+    Both,
+    /// The causal pass alone
+    Live,
+    /// The whole-recording pass alone
+    Final,
+}
+
+/// `--speed`.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(try_from = "SpeedText")]
+pub enum Speed {
+    /// As fast as the machine allows.
+    Max,
+    /// This multiple of real time.
+    Times(f64),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum SpeedText {
+    Word(String),
+    Number(f64),
+}
+
+impl TryFrom<SpeedText> for Speed {
+    type Error = String;
+
+    fn try_from(text: SpeedText) -> Result<Self, String> {
+        match text {
+            SpeedText::Word(word) => word.parse(),
+            SpeedText::Number(number) => number.to_string().parse(),
+        }
+    }
+}
+
+impl std::str::FromStr for Speed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "max" {
+            return Ok(Speed::Max);
+        }
+        match text.parse::<f64>() {
+            Ok(times) if times > 0.0 && times.is_finite() => Ok(Speed::Times(times)),
+            _ => Err("use max or a positive number".to_owned()),
+        }
+    }
+}
+
+impl RunArgs {
+    /// These arguments, completed from their `--config` file.
+    ///
+    /// # Errors
+    /// One sentence with the file, the place in it and the reason.
+    pub fn with_config(&self) -> Result<Self, String> {
+        let Some(path) = &self.config else { return Ok(self.clone()) };
+        let file = read_config(path)?;
+        let mut map = file.channels.map;
+        map.extend(self.channels.map.clone());
+        Ok(Self {
+            replay: self.replay.clone().or(file.replay),
+            bundle: self.bundle.clone().or(file.bundle),
+            out: self.out.clone().or(file.out),
+            pass: self.pass.or(file.pass),
+            speed: self.speed.or(file.speed),
+            backend: self.backend.or(file.backend),
+            age: self.age.or(file.age),
+            sex: self.sex.or(file.sex),
+            channels: ChannelArgs {
+                map,
+                channel_groups: self.channels.channel_groups.clone().or(file.channels.channel_groups),
+                channel_rules: self.channels.channel_rules.clone().or(file.channels.channel_rules),
+            },
+            threads: self.threads.or(file.threads),
+            json: self.json || file.json,
+            timings: self.timings || file.timings,
+            config: None,
+        })
+    }
+}
+
+fn read_config(path: &Path) -> Result<RunArgs, String> {
+    let refuse = |reason: String| format!("{}: {reason}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|e| refuse(format!("cannot be read: {e}")))?;
+    toml::from_str(&text).map_err(|e| {
+        let line = e.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        refuse(format!("line {line}: {}", e.message()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_goes_before_the_file() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("run.toml");
+        let text = "speed = 10\npass = 'live'\nage = 40\n[channels]\nmap = ['X=EMG']\n";
+        std::fs::write(&path, text).expect("written");
+        let args = Args::try_parse_from([
+            "sfm-stream", "--replay", "a.edf", "--pass", "final", "--map", "Y=none", "--config",
+            path.to_str().expect("UTF-8"),
+        ])
+        .expect("parses");
+        let run = args.run.with_config().expect("reads");
+        assert_eq!(run.pass, Some(Passes::Final));
+        assert_eq!(run.speed, Some(Speed::Times(10.0)));
+        assert_eq!(run.age, Some(40.0));
+        assert_eq!(run.channels.map, ["X=EMG", "Y=none"]);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("run.toml");
+        std::fs::write(&path, "age = 40\nspeeed = 10\n").expect("written");
+        let error = read_config(&path).expect_err("refused");
+        assert!(error.contains("line 2") && error.contains("speeed"), "{error}");
+    }
+}
