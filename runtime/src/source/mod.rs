@@ -1,6 +1,12 @@
 //! Where samples come from. A source runs on its own thread and knows sequence numbers, so it
 //! is the only place that can tell a gap from silence.
 
+pub mod edf;
+pub mod recording;
+pub mod store;
+
+pub use recording::{Recording, open};
+
 use crate::signal::{SampleBlock, StreamInfo};
 
 /// Why a source cannot go on.
