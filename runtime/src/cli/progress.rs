@@ -64,6 +64,14 @@ impl Progress {
         }
     }
 
+    /// Prints a line of its own, above the bar where there is one.
+    pub fn say(&self, text: &str) {
+        match &self.shown {
+            Shown::Bar(bar) => bar.println(text),
+            Shown::Lines { .. } => print(text),
+        }
+    }
+
     /// The pass is over: the last figures stay on the screen.
     pub fn finish(self) {
         if let Shown::Bar(bar) = &self.shown {
