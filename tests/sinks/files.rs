@@ -42,7 +42,7 @@ fn the_last_pass_is_what_the_folder_holds() {
         assert_eq!(row[0], epoch.to_string());
         assert_eq!(row[1], (30 * epoch).to_string());
         assert_eq!(row[2], stage_text(epoch, EpochStatus::Final));
-        assert_eq!(row[3..8].iter().all(|p| p == "nan"), row[2] == "?");
+        assert_eq!(row[3..8].iter().all(|p| p == "NaN"), row[2] == "?");
         assert_eq!(row[9], "final");
     }
     assert!(rows.iter().any(|row| row[2] == "?"), "the night has an unstaged epoch");
