@@ -30,9 +30,9 @@ pub struct SleepStatistics {
     /// REM latency: from sleep onset (not from lights out) to the start of the first epoch of R.
     /// `None` without R.
     pub rem_latency_min: Option<f64>,
-    /// Wake after sleep onset (WASO): epochs staged W between sleep onset and lights on; TRT - SOL
-    /// - TST where no epoch is `?`. Some programs stop at the last epoch of sleep: theirs is this
-    /// less [`Self::terminal_wake_min`]. `None` without sleep.
+    /// Wake after sleep onset (WASO): epochs staged W between sleep onset and lights on. Where no
+    /// epoch is `?` this is TRT less SOL less TST. Some programs stop at the last epoch of sleep:
+    /// theirs is this less [`Self::terminal_wake_min`]. `None` without sleep.
     pub waso_min: Option<f64>,
     /// The part of WASO behind the last epoch of sleep. `None` without sleep.
     pub terminal_wake_min: Option<f64>,

@@ -1,11 +1,13 @@
 """Opens embeddings.h5 of an output folder with h5py (the HDF5 library in C).
 
-    embeddings.py OUT...          shapes, types, attributes of every data set, and the row counts
-                                  against hypnogram.csv
+    embeddings.py OUT...          shapes and types of every data set, the row counts against
+                                  hypnogram.csv; every figure if the night is the made-up one of
+                                  tests/sinks/synthetic.rs
     embeddings.py --opens OUT...  only reads every value: for files of a run that was killed
 """
 
 import csv
+import json
 import pathlib
 import sys
 
@@ -49,6 +51,26 @@ def check_out(out):
         nan = np.isnan(values)
         check(f"{name}: a row is NaN or finite as a whole, and some are finite",
               bool((nan.all(axis=1) == nan.any(axis=1)).all() and not nan.all()))
+    if json.loads((out / "night.json").read_text())["provenance"]["bundle"] == "synthetic":
+        check_synthetic(tokens, windows)
+
+
+def check_synthetic(tokens, windows):
+    """The figures that the final pass of tests/sinks/synthetic.rs has at each place."""
+    check("synthetic: BAS, EMG and RESP, no EKG", set(tokens) == {"BAS", "EMG", "RESP"})
+    for name, values in tokens.items():
+        patch, column = np.indices(values.shape, dtype=np.float32)
+        window, modality = patch // 60, np.float32(NAMES.index(name))
+        absent = {"BAS": window < 0, "RESP": window < 3, "EMG": (window == 2) | (patch == 7)}
+        want = -(1 + patch + modality / 4 + column / 1024)
+        want[absent[name]] = np.nan
+        check(f"synthetic: {name} figure by figure", np.array_equal(values, want, equal_nan=True))
+        window, column = np.indices(windows[name].shape, dtype=np.float32)
+        absent = {"BAS": window < 0, "RESP": window < 3, "EMG": window == 2}
+        want = -(np.float32(1e5) + window + modality / 4 + column / 128)
+        want[absent[name]] = np.nan
+        check(f"synthetic: 5min/{name} figure by figure",
+              np.array_equal(windows[name], want, equal_nan=True))
 
 
 def main(arguments):

@@ -2,17 +2,18 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sfm_runtime::event::{EpochStatus, Event, Pass};
-use sfm_runtime::sink::{Sinks, WhenFull, open_all};
+use sfm_runtime::sink::{CsvSink, EdfSink, Sink, Sinks, WhenFull, open_all};
 
 use crate::synthetic::{Recording, labels};
 
 /// The last window has four of its ten epochs.
 const RECORDING: Recording = Recording { epochs: 124, dim: 8 };
 
-fn write(out: &Path, events: Vec<Event>) {
+pub fn write(out: &Path, events: Vec<Event>) {
     let sinks = open_all(out, &labels()).expect("sinks");
     let mut sinks = Sinks::start(sinks, WhenFull::Wait).expect("thread");
     events.into_iter().for_each(|event| sinks.send(event));
@@ -28,12 +29,10 @@ fn stage_text(epoch: u32, status: EpochStatus) -> String {
     Recording::stage(epoch, status).map_or("?".to_owned(), |stage| stage.to_string())
 }
 
-/// `SFM_SINKS_OUT` keeps this folder for the readers in `tests/foreign`.
 #[test]
 fn the_last_pass_is_what_the_folder_holds() {
     let temp = tempfile::tempdir().expect("temp");
-    let kept = std::env::var_os("SFM_SINKS_OUT");
-    let out = kept.as_ref().map_or(temp.path().join("deep/night.sfm-out"), Into::into);
+    let out = temp.path().join("deep/night.sfm-out");
     write(&out, RECORDING.events());
 
     let rows = rows(&out);
@@ -43,7 +42,7 @@ fn the_last_pass_is_what_the_folder_holds() {
         assert_eq!(row[0], epoch.to_string());
         assert_eq!(row[1], (30 * epoch).to_string());
         assert_eq!(row[2], stage_text(epoch, EpochStatus::Final));
-        assert_eq!(row[3..8].iter().all(|p| p == "nan"), row[2] == "?");
+        assert_eq!(row[3..8].iter().all(|p| p == "NaN"), row[2] == "?");
         assert_eq!(row[9], "final");
     }
     assert!(rows.iter().any(|row| row[2] == "?"), "the night has an unstaged epoch");
@@ -131,4 +130,29 @@ fn a_folder_that_cannot_be_is_refused_in_one_line() {
     fs::create_dir_all(temp.path().join("out/hypnogram.csv/full")).expect("folder");
     let refusal = open_all(&temp.path().join("out"), &[]).map(|_| ()).expect_err("in the way");
     assert!(refusal.to_string().contains("hypnogram.csv"), "{refusal}");
+}
+
+/// 24 h of epochs, published after every tenth: the price of replacing whole files. The bar is
+/// loose (a busy machine); the figure is printed.
+#[test]
+fn a_day_of_epochs_is_cheap_to_publish() {
+    let temp = tempfile::tempdir().expect("temp");
+    let mut csv = CsvSink::open(temp.path()).expect("csv");
+    let mut edf = EdfSink::open(temp.path()).expect("edf");
+    let mut spent = [Duration::ZERO; 2];
+    for epoch in 0..2880 {
+        let event = Recording::epoch(Pass::Live, epoch, EpochStatus::Provisional);
+        let sinks: [&mut dyn Sink; 2] = [&mut csv, &mut edf];
+        for (sink, spent) in sinks.into_iter().zip(&mut spent) {
+            let begun = Instant::now();
+            sink.take(&event).expect("taken");
+            if epoch % 10 == 9 {
+                sink.publish().expect("published");
+            }
+            *spent += begun.elapsed();
+        }
+    }
+    println!("288 publications over 24 h: csv {:?}, edf {:?}", spent[0], spent[1]);
+    assert_eq!(rows(temp.path()).len(), 1 + 2880);
+    assert!(spent.iter().sum::<Duration>() < Duration::from_secs(30), "{spent:?}");
 }

@@ -6,10 +6,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use sfm_models::Modality;
+use sfm_runtime::edf::annotations;
 use sfm_runtime::event::{Event, Pass};
 use sfm_runtime::sink::open_all;
 
 use crate::embeddings::read;
+use crate::foreign::run;
 use crate::synthetic::{Recording, labels};
 
 const OUT: &str = "SFM_KILLED_OUT";
@@ -85,6 +87,14 @@ fn check_text(out: &Path) -> bool {
     if let Ok(night) = fs::read(out.join("night.json")) {
         serde_json::from_slice::<serde_json::Value>(&night).expect("night.json");
     }
+    if out.join("hypnogram.edf").exists() {
+        let epochs = annotations(&out.join("hypnogram.edf")).expect("hypnogram.edf opens");
+        for (index, epoch) in epochs.iter().enumerate() {
+            assert_eq!(epoch.onset_s, 30.0 * index as f64);
+            assert!(epoch.text.starts_with("Sleep stage "), "{}", epoch.text);
+        }
+        assert!(!epochs.is_empty());
+    }
     csv.lines().count() > 1
 }
 
@@ -110,18 +120,10 @@ fn check_embeddings(out: &Path) -> bool {
 }
 
 fn open_with_h5py(folders: &Path) {
-    let Some(python) = std::env::var_os("SFM_PYTHON") else {
-        println!("skipped: h5py (SFM_PYTHON names no Python that has it)");
-        return;
-    };
-    let outs: Vec<_> = fs::read_dir(folders)
-        .expect("folders")
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|out| out.join("embeddings.h5").exists())
-        .collect();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("foreign/embeddings.py");
-    let opened = Command::new(python).arg(script).arg("--opens").args(&outs).status();
-    assert!(opened.expect("python runs").success(), "h5py does not open a file");
-    println!("h5py opened {} files of killed runs", outs.len());
+    let outs = fs::read_dir(folders).expect("folders").flatten().map(|entry| entry.path());
+    let outs: Vec<_> = outs.filter(|out| out.join("embeddings.h5").exists()).collect();
+    let arguments = [Path::new("--opens")].into_iter().chain(outs.iter().map(|out| out.as_path()));
+    if run("embeddings.py", &arguments.collect::<Vec<_>>()).is_some() {
+        println!("h5py opened {} files of killed runs", outs.len());
+    }
 }

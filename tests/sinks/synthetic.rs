@@ -89,7 +89,7 @@ impl Recording {
     pub fn stage(epoch: u32, status: EpochStatus) -> Option<SleepStage> {
         let mut mixed = (epoch / 9).wrapping_mul(0x9e37_79b9);
         mixed ^= mixed >> 15;
-        let hesitates = epoch % 9 == 0;
+        let hesitates = epoch.is_multiple_of(9);
         match (mixed % 11, status) {
             (10, _) => None,
             (_, EpochStatus::Provisional) if hesitates => Some(SleepStage::Wake),

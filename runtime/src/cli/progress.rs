@@ -64,6 +64,14 @@ impl Progress {
         }
     }
 
+    /// Prints a line of its own, above the bar where there is one.
+    pub fn say(&self, text: &str) {
+        match &self.shown {
+            Shown::Bar(bar) => bar.println(text),
+            Shown::Lines { .. } => print(text),
+        }
+    }
+
     /// The pass is over: the last figures stay on the screen.
     pub fn finish(self) {
         if let Shown::Bar(bar) = &self.shown {
@@ -78,11 +86,15 @@ fn bar(total_s: Option<f64>) -> ProgressBar {
         total_s.map(|total_s| total_s.ceil() as u64),
         ProgressDrawTarget::stderr_with_hz(10),
     );
-    let template = if total_s.is_some() { "{bar:20} {msg}" } else { "{spinner} {msg}" };
-    if let Ok(style) = ProgressStyle::with_template(template) {
+    if let Ok(style) = ProgressStyle::with_template(template(total_s)) {
         bar.set_style(style);
     }
     bar
+}
+
+/// The text is at most 72 columns; bar and text share a line of 80.
+fn template(total_s: Option<f64>) -> &'static str {
+    if total_s.is_some() { "{bar:7} {wide_msg}" } else { "{spinner} {wide_msg}" }
 }
 
 /// A line may be lost when stderr is closed; the run goes on.
@@ -137,6 +149,15 @@ mod tests {
         let text = line(Pass::Final, 30.0, None, Duration::from_secs(30));
         assert_eq!(text, "final pass 00:00:30, 1.00 x real time, 0.12 nights/h");
         assert_eq!(line(Pass::Live, 0.0, None, Duration::ZERO), "live pass 00:00:00");
+    }
+
+    #[test]
+    fn a_terminal_of_80_columns_shows_it_all() {
+        for total_s in [None, Some(1.0)] {
+            assert!(ProgressStyle::with_template(template(total_s)).is_ok());
+        }
+        let text = line(Pass::Final, 86_399.0, Some(86_400.0), Duration::from_secs(9));
+        assert!(text.len() <= 72, "{text}");
     }
 
     #[test]

@@ -144,13 +144,14 @@ fn printable(text: &str) -> String {
     text.chars().map(|c| if hidden(c) { '\u{fffd}' } else { c }).collect()
 }
 
-/// At most `width` characters, the last one three dots in one if some are left out.
+/// At most `width` characters; an ellipsis stands for what is left out.
 fn cut(text: &str, width: usize) -> String {
     let text = printable(text);
     if text.chars().count() <= width {
         return text;
     }
-    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
+    format!("{}…", kept.trim_end())
 }
 
 /// One paragraph, its first line behind `first`, the others behind `rest`.
@@ -175,4 +176,109 @@ fn push_wrapped(text: &mut String, first: &str, rest: &str, paragraph: &str) {
         at_start = false;
     }
     text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn night(letters: &str) -> Night {
+        let hypnogram: Vec<_> = letters
+            .chars()
+            .map(|letter| SleepStage::ALL.get("W123R".find(letter)?).copied())
+            .collect();
+        Night {
+            pass: Pass::Final,
+            statistics: SleepStatistics::from_hypnogram(&hypnogram),
+            risk: None,
+            ledger: vec![],
+            notes: vec![],
+        }
+    }
+
+    fn started() -> Started {
+        Started {
+            pass: Pass::Final,
+            format: "EDF".to_owned(),
+            start: None,
+            duration_s: None,
+            channels: vec![],
+            modalities_absent: vec![],
+            bundle: "sleepfm-import".to_owned(),
+            bundle_sha256: String::new(),
+            training_data: "unknown".to_owned(),
+            random_weights: false,
+            backend: String::new(),
+        }
+    }
+
+    fn risk(log_hazards: Vec<f32>, percentiles: Option<Vec<f32>>) -> Option<OvernightRisk> {
+        let embedding = vec![];
+        Some(OvernightRisk { embedding, log_hazards, percentiles, tokens: 9, tokens_left_out: 0 })
+    }
+
+    #[test]
+    fn statistics_are_aligned() {
+        let night = night("WW111222333233RRRRWW?");
+        let changed = Some(StageChanges { changed: 3, epochs: 21 });
+        let text = table(&night, &started(), &[], Path::new("study.sfm-out"), changed);
+        let want = "\
+Sleep statistics (final pass)                    stage     min    % of TST
+  Total recording time (TRT)        10.5 min     W         2.0           -
+  Total sleep time (TST)             8.0 min     N1        1.5        18.8
+  Sleep efficiency                  76.2 %       N2        2.0        25.0
+  Sleep onset latency (SOL)          1.0 min     N3        2.5        31.2
+  REM latency from sleep onset       6.0 min     R         2.0        25.0
+  Wake after sleep onset (WASO)      1.0 min     ?         0.5           -
+
+3 of 21 epochs (14.3 %) changed their stage between the live and the final pass.
+
+Bundle: sleepfm-import (unknown)
+Files: study.sfm-out
+Research software, not a medical device.
+";
+        assert_eq!(text, want);
+    }
+
+    #[test]
+    fn the_highest_hazards_come_first_and_names_are_harmless() {
+        let mut night = night("W2");
+        let hazards = (0..12).map(|k| k as f32 / 4.0).chain([f32::NAN, -1.0]).collect();
+        night.risk = risk(hazards, None);
+        let mut labels: Vec<_> =
+            (0..14).map(|k| (format!("{k}.1"), format!("Disease {k}"))).collect();
+        labels[11].1 =
+            "Red\u{1b}[31m\nalert\u{202e} with a name that is longer than any line".into();
+        let text = table(&night, &started(), &labels, Path::new("out"), None);
+        let rows: Vec<_> =
+            text.lines().skip_while(|line| !line.contains("phenotype")).skip(1).take(11).collect();
+        assert_eq!(
+            rows[0],
+            "       2.750           -  11.1      Red\u{fffd}[31m\u{fffd}alert\u{fffd} with a name that is longer…"
+        );
+        assert_eq!(rows[9], "       0.500           -  2.1       Disease 2");
+        assert_eq!(rows[10], "", "ten of them");
+        assert!(text.contains("no probabilities and no diagnosis"));
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let mut night = night("W");
+        night.notes = vec![
+            "the recording is longer than the risk head's longest sequence, so \
+                            that its last 12 minutes are left out"
+                .to_owned(),
+        ];
+        night.risk = risk(vec![], None);
+        let started = Started { random_weights: true, ..started() };
+        let text = table(&night, &started, &[], Path::new("out"), None);
+        assert!(text.contains("no hazards without --age and --sex"));
+        assert!(text.contains("random weights: these figures show that the arithmetic works"));
+        assert!(text.contains("Sleep onset latency (SOL)            -         N3"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        night.risk = risk(vec![1.0, 2.0], Some(vec![3.0, 4.0]));
+        let text = table(&night, &started, &[], Path::new("out"), None);
+        assert!(text.contains("2 relative log-hazards without names; they are in risk.csv"));
+    }
 }

@@ -54,16 +54,13 @@ impl Sink for CsvSink {
     }
 }
 
-/// Six decimals of a probability: ten times finer than engines and thread counts agree.
+/// Six decimals of a probability: ten times finer than engines and thread counts agree. Those of
+/// an epoch that was not staged are `NaN`.
 fn push_row(text: &mut String, epoch: &SleepEpoch) -> std::fmt::Result {
     let stage = epoch.stage.map_or("?", |stage| stage.as_str());
     write!(text, "{},{},{stage}", epoch.epoch, epoch.onset_s)?;
     for probability in epoch.probabilities {
-        if probability.is_finite() {
-            write!(text, ",{probability:.6}")?;
-        } else {
-            text.push_str(",nan");
-        }
+        write!(text, ",{probability:.6}")?;
     }
     writeln!(text, ",{:.4},{}", epoch.quality, epoch.status.as_str())
 }

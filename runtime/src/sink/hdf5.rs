@@ -73,10 +73,12 @@ impl Hdf5Sink {
     }
 
     fn write_part(&self, before: Option<Extent>, after: Extent) -> Result<(), Hdf5Error> {
+        // The part file is this sink's own, and some network disks know no locks.
+        let options = H5File::options().no_locking();
         let file = match before {
-            Some(_) => H5File::open_rw(self.file.part())?,
+            Some(_) => options.open_rw(self.file.part())?,
             None => {
-                let file = H5File::create(self.file.part())?;
+                let file = options.create(self.file.part())?;
                 file.create_group(WINDOW_GROUP)?;
                 file
             }
