@@ -190,7 +190,12 @@ impl WindowEncoder {
         Ok(())
     }
 
-    fn push_block(&mut self, patches: &[f32], present: &[f32], rows: usize) -> Result<(), InferError> {
+    fn push_block(
+        &mut self,
+        patches: &[f32],
+        present: &[f32],
+        rows: usize,
+    ) -> Result<(), InferError> {
         let (channels, embed_dim) = (self.channels, self.network.embed_dim);
         let block = self.channel_present.len() / channels;
         if present.iter().all(|&p| p == 0.0) {
@@ -238,8 +243,7 @@ impl WindowEncoder {
             self.embeddings.fill(0.0);
             self.window.fill(0.0);
         } else {
-            let padded =
-                self.filled.next_multiple_of(WINDOW_STEP).min(self.network.window_patches);
+            let padded = self.filled.next_multiple_of(WINDOW_STEP).min(self.network.window_patches);
             let inputs = [
                 Input::F32(&[1, padded, embed_dim], &self.tokens[..padded * embed_dim]),
                 Input::F32(&[1, padded], &self.present[..padded]),

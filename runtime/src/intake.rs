@@ -85,9 +85,7 @@ impl Intake {
             let channels = montage
                 .channels(modality)
                 .filter_map(|index| Some((index, readers.get_mut(index)?.take()?)))
-                .map(|(index, reader)| {
-                    ChannelIntake::new(info, index, reader, preprocessing, pass)
-                })
+                .map(|(index, reader)| ChannelIntake::new(info, index, reader, preprocessing, pass))
                 .collect::<Result<Vec<_>, _>>()?;
             if !channels.is_empty() {
                 modalities.push(ModalityIntake {

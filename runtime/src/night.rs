@@ -13,7 +13,9 @@ use crate::infer::{InferError, Input, Session};
 use crate::timing::{Step, Timings};
 
 /// Sex as the reference codes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Sex {
     /// Female, 0.
@@ -82,12 +84,12 @@ impl RiskHead {
         }
         let (tokens, used) = (&tokens[..rows * log.width()], &present[..rows * Modality::COUNT]);
         let measured = (self.timings.as_ref(), Step::Risk);
-        let x = pool_modalities(self.pool.as_ref(), self.embed_dim, (tokens, used), None, measured)?;
+        let x =
+            pool_modalities(self.pool.as_ref(), self.embed_dim, (tokens, used), None, measured)?;
         let [age, sex] = demographics.map_or([0.0; 2], |d| self.scaled(d));
         let mut embedding = vec![0.0; self.embed_dim];
         let mut log_hazards = vec![0.0; self.risk.classes];
-        let inputs =
-            [Input::F32(&[rows, self.embed_dim], &x), Input::F32(&[1, 2], &[age, sex])];
+        let inputs = [Input::F32(&[rows, self.embed_dim], &x), Input::F32(&[1, 2], &[age, sex])];
         self.timings.measure(Step::Risk, || {
             self.rnn.run(&inputs, &mut [&mut embedding, &mut log_hazards])
         })?;
@@ -115,7 +117,9 @@ impl RiskHead {
 fn present_rows(log: &TokenLog) -> (Vec<f32>, Vec<f32>) {
     let mut tokens = Vec::with_capacity(log.tokens().len());
     let mut present = Vec::with_capacity(log.present().len());
-    for (token, cells) in log.tokens().chunks(log.width()).zip(log.present().chunks(Modality::COUNT)) {
+    for (token, cells) in
+        log.tokens().chunks(log.width()).zip(log.present().chunks(Modality::COUNT))
+    {
         if cells.iter().any(|&p| p > 0.0) {
             tokens.extend_from_slice(token);
             present.extend_from_slice(cells);

@@ -330,7 +330,7 @@ impl<'a> Live<'a> {
         &mut self,
         intake: &mut Intake,
         normalization: &Normalization,
-        drained: Instant,
+        mut begin: Instant,
         around: &mut Surroundings<'_>,
     ) -> Result<(), PipelineError> {
         loop {
@@ -340,7 +340,9 @@ impl<'a> Live<'a> {
                 return Ok(());
             }
             self.epoch(intake, normalization, EPOCH_PATCHES.min(rows as usize), around)?;
-            self.network.timings.epoch_latency(drained.elapsed());
+            // The first epoch of a drain bears the filtering of all; the next ones waited for it.
+            self.network.timings.epoch_latency(begin.elapsed());
+            begin = Instant::now();
             let window = self.network.base.window_patches as u64;
             if self.taken - self.window_start >= window {
                 self.close_window(around)?;
@@ -395,11 +397,10 @@ impl<'a> Live<'a> {
         around: &mut Surroundings<'_>,
     ) -> Result<(), PipelineError> {
         let Some(stager) = &mut self.stager else { return Ok(()) };
-        let softmax = stager.stage(&self.log, first_epoch * EPOCH_PATCHES)?;
-        for (index, tokens) in softmax.chunks(EPOCH_PATCHES).enumerate() {
+        let logits = stager.stage(&self.log, first_epoch * EPOCH_PATCHES)?;
+        for (index, tokens) in logits.chunks(EPOCH_PATCHES).enumerate() {
             let epoch = first_epoch + index;
-            let scored =
-                score_epoch(Pass::Live, epoch as u32, tokens, self.quality[epoch], status);
+            let scored = score_epoch(Pass::Live, epoch as u32, tokens, self.quality[epoch], status);
             self.hypnogram.truncate(epoch);
             self.hypnogram.push(scored.clone());
             (around.emit)(Event::Epoch(scored));
@@ -538,8 +539,15 @@ impl<'a> Final<'a> {
 
     fn stage(&self, around: &mut Surroundings<'_>) -> Result<Vec<SleepEpoch>, PipelineError> {
         let Some(stager) = self.network.staging() else { return Ok(Vec::new()) };
-        let softmax = stager.night(&self.log)?;
-        let scored = score_night(Pass::Final, &softmax, &self.quality);
+        let logits = stager.night(&self.log)?;
+        let scored: Vec<SleepEpoch> = logits
+            .chunks(EPOCH_PATCHES)
+            .zip(&self.quality)
+            .enumerate()
+            .map(|(epoch, (tokens, &quality))| {
+                score_epoch(Pass::Final, epoch as u32, tokens, quality, EpochStatus::Final)
+            })
+            .collect();
         for epoch in &scored {
             (around.emit)(Event::Epoch(epoch.clone()));
         }
@@ -547,27 +555,12 @@ impl<'a> Final<'a> {
     }
 }
 
-/// The epochs of a night that was staged as a whole.
-fn score_night(
-    pass: Pass,
-    softmax: &[[f32; SleepStage::COUNT]],
-    quality: &[f32],
-) -> Vec<SleepEpoch> {
-    softmax
-        .chunks(EPOCH_PATCHES)
-        .zip(quality)
-        .enumerate()
-        .map(|(epoch, (tokens, &quality))| {
-            score_epoch(pass, epoch as u32, tokens, quality, EpochStatus::Final)
-        })
-        .collect()
-}
-
 /// Part of an epoch's signal that is present: the mean over its patches and the modalities, each
 /// with `rows` patches of its channels.
 fn quality<'a>(modalities: impl Iterator<Item = &'a [f32]>, rows: usize) -> f32 {
-    let of_modalities: Vec<f32> =
-        modalities.map(|present| present.iter().sum::<f32>() / present.len().max(1) as f32).collect();
+    let of_modalities: Vec<f32> = modalities
+        .map(|present| present.iter().sum::<f32>() / present.len().max(1) as f32)
+        .collect();
     let mean = of_modalities.iter().sum::<f32>() / of_modalities.len().max(1) as f32;
     mean * rows as f32 / EPOCH_PATCHES as f32
 }

@@ -111,9 +111,11 @@ pub fn rings(
             buffer: Vec::new(),
         }));
     }
-    (RingWriter { channels: writers, when_full, shared: shared.clone() }, readers, RingState {
-        shared,
-    })
+    (
+        RingWriter { channels: writers, when_full, shared: shared.clone() },
+        readers,
+        RingState { shared },
+    )
 }
 
 impl RingWriter {

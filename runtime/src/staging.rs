@@ -20,6 +20,9 @@ pub const LIVE_CONTEXT: usize = 180;
 /// An epoch with fewer present 5-s tokens than this is `?`.
 const MIN_TOKENS: usize = EPOCH_PATCHES / 2;
 
+/// One token's logits in the order W, N1, N2, N3, R; NaN where the token is absent.
+pub type Logits = [f32; SleepStage::COUNT];
+
 /// The staging head on an engine.
 pub struct Stager {
     pool: Arc<dyn Session>,
@@ -64,24 +67,24 @@ impl Stager {
         }))
     }
 
-    /// Stages a whole night: one softmax [5] a token, NaN where the token is absent. Longer
+    /// Stages a whole night: logits [5] a token, NaN where the token is absent. Longer
     /// nights than the positional table go in overlapping stretches of its length; a token takes
     /// the stretch whose middle is nearest.
     ///
     /// # Errors
     /// [`InferError`] of the engine.
-    pub fn night(&self, log: &TokenLog) -> Result<Vec<[f32; SleepStage::COUNT]>, InferError> {
-        let mut probabilities = Vec::with_capacity(log.len());
+    pub fn night(&self, log: &TokenLog) -> Result<Vec<Logits>, InferError> {
+        let mut night = Vec::with_capacity(log.len());
         for stretch in stretches(log.len(), self.max_seq_length) {
             let rows = stretch.end - stretch.start;
             let positions: Vec<i64> = (0..rows as i64).collect();
             let x = self.pooled(log, stretch.start, &positions)?;
             let present = any_present(log, stretch.start..stretch.end);
-            let softmax = self.probabilities(x, &present, rows)?;
-            probabilities.truncate(stretch.takes_from);
-            probabilities.extend_from_slice(&softmax[stretch.takes_from - stretch.start..]);
+            let logits = self.logits(x, &present, rows)?;
+            night.truncate(stretch.takes_from);
+            night.extend_from_slice(&logits[stretch.takes_from - stretch.start..]);
         }
-        Ok(probabilities)
+        Ok(night)
     }
 
     /// Number of stretches [`Stager::night`] needs for `tokens` tokens.
@@ -107,14 +110,14 @@ impl Stager {
         )
     }
 
-    /// Attention and recurrence over pooled rows `x` [T, E] with `present` [T]: softmax [T, 5] of
-    /// the first `rows` rows; those behind are padding.
-    fn probabilities(
+    /// Attention and recurrence over pooled rows `x` [T, E] with `present` [T]: logits of the first
+    /// `rows` rows; those behind are padding.
+    fn logits(
         &self,
         mut x: Vec<f32>,
         present: &[f32],
         rows: usize,
-    ) -> Result<Vec<[f32; SleepStage::COUNT]>, InferError> {
+    ) -> Result<Vec<Logits>, InferError> {
         for layer in &self.layers {
             x = self.attention_layer(layer, &x, present)?;
         }
@@ -122,9 +125,11 @@ impl Stager {
         let input = [Input::F32(&[rows, self.embed_dim], &x[..rows * self.embed_dim])];
         self.timings.measure(Step::Staging, || self.rnn.run(&input, &mut [&mut logits]))?;
         Ok(logits
-            .chunks_exact(SleepStage::COUNT)
+            .as_chunks()
+            .0
+            .iter()
             .zip(present)
-            .map(|(logits, &p)| if p > 0.0 { softmax(logits) } else { [f32::NAN; 5] })
+            .map(|(&logits, &p)| if p > 0.0 { logits } else { [f32::NAN; SleepStage::COUNT] })
             .collect())
     }
 
@@ -162,8 +167,7 @@ impl Stager {
                 Input::F32(&[keys, embed_dim], &value),
                 Input::F32(&[keys], present),
             ];
-            self.timings
-                .measure(Step::Staging, || layer.attend.run(&inputs, &mut [&mut out]))?;
+            self.timings.measure(Step::Staging, || layer.attend.run(&inputs, &mut [&mut out]))?;
             y.copy_from_slice(&out[..y.len()]);
             Ok(())
         })?;
@@ -187,15 +191,12 @@ impl LiveStager {
     }
 
     /// Stages the log's tokens from `first` on with the last [`LIVE_CONTEXT`] tokens of the log as
-    /// context; tokens behind the last settled one are pooled anew. Returns one softmax a token.
+    /// context; tokens behind the last settled one are pooled anew. Returns logits as
+    /// [`Stager::night`] does.
     ///
     /// # Errors
     /// [`InferError`] of the engine.
-    pub fn stage(
-        &mut self,
-        log: &TokenLog,
-        first: usize,
-    ) -> Result<Vec<[f32; SleepStage::COUNT]>, InferError> {
+    pub fn stage(&mut self, log: &TokenLog, first: usize) -> Result<Vec<Logits>, InferError> {
         let embed_dim = self.stager.embed_dim;
         let len = log.len();
         self.x.truncate(self.settled * embed_dim);
@@ -213,8 +214,8 @@ impl LiveStager {
         let mut present = self.present[from..].to_vec();
         x.resize(context * embed_dim, 0.0);
         present.resize(context, 0.0);
-        let softmax = self.stager.probabilities(x, &present, len - from)?;
-        Ok(softmax[first - from..].to_vec())
+        let logits = self.stager.logits(x, &present, len - from)?;
+        Ok(logits[first - from..].to_vec())
     }
 
     /// The log's tokens so far will not change any more.
@@ -276,25 +277,22 @@ fn stretches(tokens: usize, longest: usize) -> Vec<Stretch> {
 }
 
 /// Stable softmax of one token's logits.
-fn softmax(logits: &[f32]) -> [f32; SleepStage::COUNT] {
+fn softmax(logits: &Logits) -> [f32; SleepStage::COUNT] {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut p = [0.0; SleepStage::COUNT];
-    for (p, &logit) in p.iter_mut().zip(logits) {
-        *p = (logit - largest).exp();
-    }
+    let p = logits.map(|logit| (logit - largest).exp());
     let sum: f32 = p.iter().sum();
     p.map(|v| v / sum)
 }
 
-/// Scores epoch `epoch` from the softmaxes of its tokens (up to six; NaN where absent).
+/// Scores epoch `epoch` from the logits of its tokens (up to six; NaN where absent).
 pub fn score_epoch(
     pass: Pass,
     epoch: u32,
-    tokens: &[[f32; SleepStage::COUNT]],
+    tokens: &[Logits],
     quality: f32,
     status: EpochStatus,
 ) -> SleepEpoch {
-    let present: Vec<_> = tokens.iter().filter(|p| !p[0].is_nan()).collect();
+    let present: Vec<_> = tokens.iter().filter(|l| !l[0].is_nan()).map(softmax).collect();
     let mut probabilities = [f32::NAN; SleepStage::COUNT];
     if !present.is_empty() {
         for (class, p) in probabilities.iter_mut().enumerate() {
@@ -322,7 +320,8 @@ mod tests {
 
     #[test]
     fn stretches_cover_every_token_once_and_fit_the_table() {
-        for (tokens, longest) in [(1, 10), (10, 10), (11, 10), (25, 10), (17_280, 8_196), (101, 7)] {
+        for (tokens, longest) in [(1, 10), (10, 10), (11, 10), (25, 10), (17_280, 8_196), (101, 7)]
+        {
             let all = stretches(tokens, longest);
             assert_eq!(all[0].takes_from, 0);
             assert_eq!(all.last().map(|s| s.end), Some(tokens));
@@ -344,8 +343,8 @@ mod tests {
     #[test]
     fn an_epoch_with_too_little_signal_has_no_stage() {
         let nan = [f32::NAN; 5];
-        let n2 = [0.1, 0.1, 0.6, 0.1, 0.1];
-        let of = |tokens: &[[f32; 5]]| score_epoch(Pass::Final, 3, tokens, 1.0, EpochStatus::Final);
+        let n2 = [0.1_f32, 0.1, 0.6, 0.1, 0.1].map(f32::ln);
+        let of = |tokens: &[Logits]| score_epoch(Pass::Final, 3, tokens, 1.0, EpochStatus::Final);
         assert_eq!(of(&[nan, nan, nan, nan, n2, n2]).stage, None);
         let scored = of(&[nan, nan, nan, n2, n2, n2]);
         assert_eq!(scored.stage, Some(SleepStage::N2));

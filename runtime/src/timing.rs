@@ -72,6 +72,7 @@ impl Timings {
     }
 
     /// Notes the time from an epoch's last sample leaving its ring to its event.
+    /// Notes the time from an epoch's last sample leaving its ring to its event.
     pub fn epoch_latency(&self, latency: Duration) {
         self.epoch_latencies.lock().unwrap_or_else(PoisonError::into_inner).push(latency);
     }

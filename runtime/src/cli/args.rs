@@ -194,7 +194,11 @@ impl RunArgs {
             sex: self.sex.or(file.sex),
             channels: ChannelArgs {
                 map,
-                channel_groups: self.channels.channel_groups.clone().or(file.channels.channel_groups),
+                channel_groups: self
+                    .channels
+                    .channel_groups
+                    .clone()
+                    .or(file.channels.channel_groups),
                 channel_rules: self.channels.channel_rules.clone().or(file.channels.channel_rules),
             },
             threads: self.threads.or(file.threads),
@@ -225,7 +229,14 @@ mod tests {
         let text = "speed = 10\npass = 'live'\nage = 40\n[channels]\nmap = ['X=EMG']\n";
         std::fs::write(&path, text).expect("written");
         let args = Args::try_parse_from([
-            "sfm-stream", "--replay", "a.edf", "--pass", "final", "--map", "Y=none", "--config",
+            "sfm-stream",
+            "--replay",
+            "a.edf",
+            "--pass",
+            "final",
+            "--map",
+            "Y=none",
+            "--config",
             path.to_str().expect("UTF-8"),
         ])
         .expect("parses");

@@ -15,8 +15,9 @@ const BUILT_IN: &[u8] = include_bytes!("../../../models/bundles/example.sfm");
 /// Opens `file`, or the built-in bundle.
 pub(super) fn open(file: Option<&Path>) -> Result<Bundle, Failure> {
     match file {
-        Some(path) => Bundle::open(path)
-            .map_err(|e| Failure::bundle(format!("{} {e}", path.display()))),
+        Some(path) => {
+            Bundle::open(path).map_err(|e| Failure::bundle(format!("{} {e}", path.display())))
+        }
         None => Bundle::from_bytes(BUILT_IN.to_vec())
             .map_err(|e| Failure::bundle(format!("the built-in bundle {e}; rebuild the program"))),
     }

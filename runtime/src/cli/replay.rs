@@ -134,8 +134,7 @@ impl Session {
         let (outcome, changed) = result?;
         if !self.json {
             let night = &outcome.night;
-            let table =
-                summary::table(night, &self.started, &self.labels, &self.out_dir, changed);
+            let table = summary::table(night, &self.started, &self.labels, &self.out_dir, changed);
             print!("{table}");
         }
         if stop.load(Ordering::Relaxed) {
@@ -170,10 +169,8 @@ impl Session {
         if passes == Passes::Final {
             if !self.recording.info().preprocessed {
                 let mut ignore = |_| ();
-                let mut around =
-                    Surroundings { emit: &mut |_| (), progress: &mut ignore, stop };
-                let stats =
-                    measure(&mut self.recording, &self.montage, &self.network, &mut around);
+                let mut around = Surroundings { emit: &mut |_| (), progress: &mut ignore, stop };
+                let stats = measure(&mut self.recording, &self.montage, &self.network, &mut around);
                 self.options.stats = Some(stats.map_err(|e| self.failure(e))?);
                 self.recording.rewind();
             }
