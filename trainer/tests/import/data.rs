@@ -76,7 +76,7 @@ impl Recording {
         let channels = self.channels(modality);
         let window_samples = base.window_patches * base.patch_samples;
         let windows = channels[0].len() / window_samples;
-        let mut values = Vec::new();
+        let mut values: Vec<f32> = Vec::new();
         for window in 0..windows {
             for channel in &channels {
                 values.extend(&channel[window * window_samples..(window + 1) * window_samples]);
