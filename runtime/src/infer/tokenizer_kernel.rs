@@ -64,8 +64,16 @@ impl TokenizerKernel {
     }
 
     /// The instruction set in use, for the user.
-    pub fn instruction_set(&self) -> String {
-        format!("{:?}", self.arch)
+    pub fn instruction_set(&self) -> &'static str {
+        match self.arch {
+            #[cfg(target_arch = "x86_64")]
+            Arch::V4(_) => "AVX-512",
+            #[cfg(target_arch = "x86_64")]
+            Arch::V3(_) => "AVX2",
+            #[cfg(target_arch = "aarch64")]
+            Arch::Neon(_) => "NEON",
+            _ => "no vectors",
+        }
     }
 
     /// Work space for one thread.

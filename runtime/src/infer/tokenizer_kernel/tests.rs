@@ -65,7 +65,7 @@ fn equals_onnx_runtime_on_every_instruction_set() {
         let weights = TokenizerWeights::from_onnx(&golden_graph()).expect("a tokenizer");
         let kernel = TokenizerKernel::on(arch, weights);
         let what = kernel.instruction_set();
-        assert_close(&tokens(&kernel, &patches), &expected, ENGINE_TOLERANCE, &what);
+        assert_close(&tokens(&kernel, &patches), &expected, ENGINE_TOLERANCE, what);
     }
 }
 
