@@ -199,19 +199,6 @@ fn elu_is_accurate_everywhere() {
     }
 }
 
-#[test]
-fn an_exported_full_size_bundle_equals_its_goldens() {
-    // Not in the repository: tokenizer.onnx of an imported bundle with ONNX Runtime's answer.
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/tokenizer");
-    let Ok(graph) = std::fs::read(folder.join("tokenizer.onnx")) else {
-        println!("skipped: {} is not there", folder.display());
-        return;
-    };
-    let kernel = TokenizerKernel::from_onnx(&graph).expect("a tokenizer");
-    let got = tokens(&kernel, &floats(&folder.join("patches.f32")));
-    assert_close(&got, &floats(&folder.join("tokens.f32")), ENGINE_TOLERANCE, "full size");
-}
-
 mod refusals {
     use prost::Message;
     use tract_onnx::pb::ModelProto;
