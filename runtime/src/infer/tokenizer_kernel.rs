@@ -83,7 +83,8 @@ impl TokenizerKernel {
 
     /// Computes `tokens` [N, [`embed_dim`](Self::embed_dim)] from z-scored `patches`
     /// [N, [`patch_samples`](Self::patch_samples)], both row-major. Any N; multiples of 16 are
-    /// fastest. Where the slices disagree on N, the smaller one counts.
+    /// fastest. Where the slices disagree on N, the smaller one counts. A sample that is not finite
+    /// spoils its own patch's token only.
     pub fn tokens_into(&self, scratch: &mut TokenizerScratch, patches: &[f32], tokens: &mut [f32]) {
         self.arch.dispatch(simd::Run { kernel: self, scratch, patches, tokens });
     }

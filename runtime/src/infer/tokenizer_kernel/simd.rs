@@ -289,9 +289,8 @@ pub(super) fn elu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     const Q: [f32; 5] = [1.395_048e-3, 8.368_889e-3, 4.166_620_6e-2, 1.666_651_8e-1, 0.5];
-    // NaN as the second operand stays NaN.
-    let zero = simd.splat_f32s(0.0);
-    let low = simd.max_f32s(simd.splat_f32s(-87.0), simd.min_f32s(zero, x));
+    let below = simd.min_f32s(simd.splat_f32s(0.0), x);
+    let low = simd.max_f32s(simd.splat_f32s(-87.0), below);
     let rounded =
         simd.mul_add_e_f32s(low, simd.splat_f32s(std::f32::consts::LOG2_E), simd.splat_f32s(ROUND));
     let n = simd.sub_f32s(rounded, simd.splat_f32s(ROUND));
@@ -307,5 +306,6 @@ pub(super) fn elu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
         simd.transmute_f32s_u32s(simd.add_u32s(bits, simd.splat_u32s(1.0_f32.to_bits())));
     let two_to_n_minus_1 = simd.sub_f32s(two_to_n, simd.splat_f32s(1.0));
     let negative = simd.mul_add_e_f32s(two_to_n, exp_r_minus_1, two_to_n_minus_1);
-    simd.add_f32s(simd.max_f32s(zero, x), negative)
+    // Not the maximum of x and 0, which drops NaN on some instruction sets.
+    simd.add_f32s(simd.sub_f32s(x, below), negative)
 }
