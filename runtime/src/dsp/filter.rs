@@ -47,12 +47,12 @@ impl Cascade {
     }
 
     fn run(&mut self, data: &mut [f64]) {
-        let mut sections = self.sections.chunks_exact(2);
-        let mut states = self.states.chunks_exact_mut(2);
-        for (pair, state) in (&mut sections).zip(&mut states) {
-            run_pair([pair[0], pair[1]], state, data);
+        let (pairs, odd) = self.sections.as_chunks::<2>();
+        let (states, odd_state) = self.states.as_chunks_mut::<2>();
+        for (pair, states) in pairs.iter().zip(states) {
+            run_pair(*pair, states, data);
         }
-        if let ([section], [state]) = (sections.remainder(), states.into_remainder()) {
+        for (section, state) in odd.iter().zip(odd_state) {
             run_one(*section, state, data);
         }
     }
@@ -66,48 +66,72 @@ impl Cascade {
     }
 }
 
-/// A section in the form whose only long dependency is one multiply and one add per sample.
+/// A section that takes two samples per step: half as many dependent operations in a row, which
+/// is what bounds a recursive filter.
 #[derive(Clone, Copy)]
 struct Step {
     b0: f64,
+    /// Transposed direct form II with the output put in: one step is
+    /// s1 <- s2 + c1 x - a1 s1, s2 <- c2 x - a2 s1, and `state` and `input` are that step twice.
     c1: f64,
     c2: f64,
     a1: f64,
     a2: f64,
+    state: [f64; 2],
+    input: [f64; 2],
 }
 
 impl Step {
     fn new(s: Section) -> Self {
         let ([b0, b1, b2], [a1, a2]) = (s.b, s.a);
-        Self { b0, c1: b1 - a1 * b0, c2: b2 - a2 * b0, a1, a2 }
+        let (c1, c2) = (b1 - a1 * b0, b2 - a2 * b0);
+        let (state, input) = ([a1 * a1 - a2, a1 * a2], [c2 - a1 * c1, -a2 * c1]);
+        Self { b0, c1, c2, a1, a2, state, input }
     }
 
     #[inline(always)]
-    fn run(&self, state: &mut [f64; 2], x: f64) -> f64 {
-        let [s1, s2] = *state;
-        *state = [(s2 + self.c1 * x) - self.a1 * s1, self.c2 * x - self.a2 * s1];
+    fn one(&self, states: &mut [f64; 2], x: f64) -> f64 {
+        let [s1, s2] = *states;
+        *states = [(s2 + self.c1 * x) - self.a1 * s1, self.c2 * x - self.a2 * s1];
         self.b0 * x + s1
+    }
+
+    #[inline(always)]
+    fn two(&self, states: &mut [f64; 2], [x, y]: [f64; 2]) -> [f64; 2] {
+        let [s1, s2] = *states;
+        *states = [
+            (self.input[0] * x + self.c1 * y) + (self.state[0] * s1 - self.a1 * s2),
+            (self.input[1] * x + self.c2 * y) + (self.state[1] * s1 - self.a2 * s2),
+        ];
+        [self.b0 * x + s1, self.b0 * y + ((s2 + self.c1 * x) - self.a1 * s1)]
     }
 }
 
 /// Two sections per pass: their recursions are independent enough to overlap in the processor.
-fn run_pair(sections: [Section; 2], states: &mut [[f64; 2]], data: &mut [f64]) {
+fn run_pair(sections: [Section; 2], states: &mut [[f64; 2]; 2], data: &mut [f64]) {
     let [first, second] = sections.map(Step::new);
-    let &mut [mut s, mut t] = states else { return };
-    for value in data {
-        let x = first.run(&mut s, *value);
-        *value = second.run(&mut t, x);
+    let [mut s, mut t] = *states;
+    let (twos, odd) = data.as_chunks_mut::<2>();
+    for values in twos {
+        let between = first.two(&mut s, *values);
+        *values = second.two(&mut t, between);
     }
-    states.copy_from_slice(&[s, t]);
+    for value in odd {
+        let between = first.one(&mut s, *value);
+        *value = second.one(&mut t, between);
+    }
+    *states = [s, t];
 }
 
 fn run_one(section: Section, state: &mut [f64; 2], data: &mut [f64]) {
     let step = Step::new(section);
-    let mut s = *state;
-    for value in data {
-        *value = step.run(&mut s, *value);
+    let (twos, odd) = data.as_chunks_mut::<2>();
+    for values in twos {
+        *values = step.two(state, *values);
     }
-    *state = s;
+    for value in odd {
+        *value = step.one(state, *value);
+    }
 }
 
 /// Forward-backward filter of one segment after another.
@@ -120,11 +144,13 @@ pub struct ZeroPhase {
     look_ahead: usize,
     /// Length of a hop; hop k ends before sample ceil((k + 1) * hop).
     hop: f64,
-    /// Forward-filtered samples from `position` on.
-    filtered: Vec<f64>,
-    /// The newest raw samples, at most `padding` + 1: both ends are extended from them.
+    /// Samples from `position` on; the first `filtered` of them have gone through the forward
+    /// pass. It runs once per hop, so that its steps fall on the same samples for any blocks.
+    buffer: Vec<f64>,
+    filtered: usize,
+    /// The newest raw samples before those, at most `padding` + 1, to extend the end from.
     recent: Vec<f64>,
-    /// Forward pass is running: the beginning was long enough to be extended.
+    /// The forward pass has begun.
     running: bool,
     /// Index of the next sample to come out.
     position: u64,
@@ -142,7 +168,8 @@ impl ZeroPhase {
             padding: 3 * (order + 1),
             look_ahead,
             hop: hop.max(1.0),
-            filtered: Vec::new(),
+            buffer: Vec::new(),
+            filtered: 0,
             recent: Vec::new(),
             running: false,
             position: 0,
@@ -153,7 +180,8 @@ impl ZeroPhase {
     /// Begins a segment whose first sample has index `start` on the channel's time axis.
     /// What an unfinished segment still held is dropped.
     pub fn begin(&mut self, start: u64) {
-        self.filtered.clear();
+        self.buffer.clear();
+        self.filtered = 0;
         self.recent.clear();
         self.running = false;
         self.position = start;
@@ -161,46 +189,33 @@ impl ZeroPhase {
 
     /// Takes the next samples of the segment; `out` gets the filtered ones, in order.
     pub fn push(&mut self, mut samples: &[f32], out: &mut impl FnMut(&[f64])) {
-        if !self.running {
-            let missing = (self.padding + 1).saturating_sub(self.recent.len());
-            let (head, rest) = samples.split_at(missing.min(samples.len()));
-            self.recent.extend(head.iter().map(|&x| f64::from(x)));
-            samples = rest;
-            if self.recent.len() <= self.padding {
-                return;
-            }
-            self.start_forward(self.padding);
-        }
         loop {
-            let needed = self.hop_length() + self.look_ahead;
-            if self.filtered.len() >= needed {
-                self.release(needed - self.look_ahead, out);
-                continue;
-            }
-            let (now, rest) = samples.split_at(samples.len().min(needed - self.filtered.len()));
-            if now.is_empty() {
+            let hop = self.hop_length();
+            let needed = (hop + self.look_ahead).max(self.padding + 1);
+            let missing = needed.saturating_sub(self.buffer.len());
+            let (now, rest) = samples.split_at(samples.len().min(missing));
+            self.buffer.extend(now.iter().map(|&x| f64::from(x)));
+            samples = rest;
+            if self.buffer.len() < needed {
                 return;
             }
-            self.run_forward(now);
-            samples = rest;
+            self.run_forward(self.padding);
+            self.release(hop, out);
         }
     }
 
     /// Ends the segment: extends it as `filtfilt` does and releases what is left of it.
     pub fn finish(&mut self, out: &mut impl FnMut(&[f64])) {
-        let padding = match (self.running, self.recent.len()) {
-            (true, _) => self.padding,
-            (false, 0) => return,
-            (false, n) => {
-                self.start_forward(n - 1);
-                n - 1
-            }
-        };
-        let length = self.filtered.len();
+        let length = self.buffer.len();
+        if length == 0 {
+            return;
+        }
+        let padding = if self.running { self.padding } else { self.padding.min(length - 1) };
+        self.run_forward(padding);
         let newest = self.recent.len() - 1;
         let last = self.recent[newest];
-        self.filtered.extend((1..=padding).map(|i| 2.0 * last - self.recent[newest - i]));
-        self.forward.run(&mut self.filtered[length..]);
+        self.buffer.extend((1..=padding).map(|i| 2.0 * last - self.recent[newest - i]));
+        self.forward.run(&mut self.buffer[length..]);
         self.release(length, out);
         self.begin(self.position);
     }
@@ -214,44 +229,38 @@ impl ZeroPhase {
         (end - self.position) as usize
     }
 
-    /// Runs the odd extension of `recent` and then `recent` itself.
-    fn start_forward(&mut self, padding: usize) {
-        let first = self.recent[0];
-        let extension = (1..=padding).rev().map(|i| 2.0 * first - self.recent[i]);
-        self.filtered.clear();
-        self.filtered.extend(extension);
-        self.filtered.extend_from_slice(&self.recent);
-        self.forward.settle(self.filtered[0]);
-        self.forward.run(&mut self.filtered);
-        self.filtered.drain(..padding);
-        self.running = true;
-    }
-
-    fn run_forward(&mut self, samples: &[f32]) {
-        let length = self.filtered.len();
-        self.filtered.extend(samples.iter().map(|&x| f64::from(x)));
-        let kept = self.padding + 1;
-        if samples.len() >= kept {
-            self.recent.clear();
-            self.recent.extend_from_slice(&self.filtered[length + samples.len() - kept..]);
-        } else {
-            self.recent.drain(..(self.recent.len() + samples.len()).saturating_sub(kept));
-            self.recent.extend_from_slice(&self.filtered[length..]);
+    /// Runs the forward pass to the end of `buffer`; a segment's first run begins with the odd
+    /// extension by `padding` samples.
+    fn run_forward(&mut self, padding: usize) {
+        if !self.running {
+            let first = self.buffer[0];
+            self.reversed.clear();
+            self.reversed.extend((1..=padding).rev().map(|i| 2.0 * first - self.buffer[i]));
+            self.forward.settle(*self.reversed.first().unwrap_or(&first));
+            self.forward.run(&mut self.reversed);
+            self.running = true;
         }
-        self.forward.run(&mut self.filtered[length..]);
+        let raw = &mut self.buffer[self.filtered..];
+        let kept = self.padding + 1;
+        let replaced = (self.recent.len() + raw.len()).saturating_sub(kept);
+        self.recent.drain(..replaced.min(self.recent.len()));
+        self.recent.extend_from_slice(&raw[raw.len().saturating_sub(kept)..]);
+        self.forward.run(raw);
+        self.filtered = self.buffer.len();
     }
 
-    /// Filters backward from the end of `filtered` and hands out its first `count` samples.
+    /// Filters backward from the end of `buffer` and hands out its first `count` samples.
     fn release(&mut self, count: usize, out: &mut impl FnMut(&[f64])) {
         self.reversed.clear();
-        self.reversed.extend(self.filtered.iter().rev());
+        self.reversed.extend(self.buffer.iter().rev());
         self.backward.settle(self.reversed[0]);
         self.backward.run(&mut self.reversed);
         let wanted = self.reversed.len() - count;
         let released = &mut self.reversed[wanted..];
         released.reverse();
         out(released);
-        self.filtered.drain(..count);
+        self.buffer.drain(..count);
+        self.filtered = self.buffer.len();
         self.position += count as u64;
         self.forward.drop_negligible();
     }

@@ -5,8 +5,8 @@
 /// Resampler of one channel.
 #[derive(Debug, Clone)]
 pub struct Resampler {
-    rate_hz: f64,
-    grid_hz: f64,
+    /// Samples per grid point.
+    step: f64,
     /// Next grid point.
     next: u64,
     /// Index of the next sample.
@@ -19,7 +19,7 @@ pub struct Resampler {
 impl Resampler {
     /// From `rate_hz` to `grid_hz`; both positive, the caller has checked.
     pub fn new(rate_hz: f64, grid_hz: f64) -> Self {
-        Self { rate_hz, grid_hz, next: 0, position: 0, last: 0.0, output: Vec::new() }
+        Self { step: rate_hz / grid_hz, next: 0, position: 0, last: 0.0, output: Vec::new() }
     }
 
     /// Begins a segment whose first sample has index `start`.
@@ -35,7 +35,7 @@ impl Resampler {
 
     /// First grid point that does not lie before sample `index`.
     pub fn grid_at_or_after(&self, index: u64) -> u64 {
-        let mut grid = (index as f64 * self.grid_hz / self.rate_hz).ceil() as u64;
+        let mut grid = (index as f64 / self.step).ceil() as u64;
         while grid > 0 && self.place(grid - 1) >= index as f64 {
             grid -= 1;
         }
@@ -45,43 +45,45 @@ impl Resampler {
         grid
     }
 
-    /// Place of a grid point on the channel's axis, in samples. Multiplied before divided: exact
-    /// for whole rates.
+    /// Place of a grid point on the channel's axis, in samples.
     #[inline(always)]
     fn place(&self, grid: u64) -> f64 {
-        grid as f64 * self.rate_hz / self.grid_hz
+        grid as f64 * self.step
     }
 
     /// Takes the next samples; `out` gets the first grid index and the values from there on.
     /// At equal rates samples pass unchanged.
     pub fn push<T: Copy + Into<f64>>(&mut self, samples: &[T], out: &mut impl FnMut(u64, &[f32])) {
-        let Some(&newest) = samples.last() else { return };
+        let (Some(&first), Some(&newest)) = (samples.first(), samples.last()) else { return };
+        let (base, end) = (self.position, self.position + samples.len() as u64);
+        let (step, from) = (self.step, self.next);
         self.output.clear();
-        let first = self.next;
-        let base = self.position;
-        let end = base + samples.len() as u64;
-        loop {
-            let place = self.place(self.next);
-            let index = place as i64 as u64;
-            let fraction = place - index as f64;
-            let needed = if fraction > 0.0 { index + 1 } else { index };
-            if needed >= end {
-                break;
-            }
-            let low =
-                if index < base { self.last } else { samples[(index - base) as usize].into() };
-            let value = if fraction > 0.0 {
-                low + fraction * (samples[(needed - base) as usize].into() - low)
-            } else {
-                low
-            };
-            self.output.push(value as f32);
+        // Between the samples before and these.
+        while self.place(self.next) < base as f64 {
+            let fraction = self.place(self.next) - (base - 1) as f64;
+            self.output.push(interpolate(self.last, first.into(), fraction));
             self.next += 1;
+        }
+        if step == 1.0 {
+            self.output.extend(samples.iter().map(|&x| x.into() as f32));
+            self.next += samples.len() as u64;
+        } else {
+            let after = self.grid_at_or_after(end - 1);
+            let stop = if self.place(after) > (end - 1) as f64 { after } else { after + 1 };
+            self.output.extend((self.next..stop).map(|grid| {
+                let place = grid as f64 * step;
+                let index = place as i64 as u64;
+                let at = (index - base) as usize;
+                let low = samples[at].into();
+                let high = samples.get(at + 1).map_or(low, |&x| x.into());
+                interpolate(low, high, place - index as f64)
+            }));
+            self.next = stop.max(self.next);
         }
         self.position = end;
         self.last = newest.into();
         if !self.output.is_empty() {
-            out(first, &self.output);
+            out(from, &self.output);
         }
     }
 
@@ -96,4 +98,9 @@ impl Resampler {
             out(first, &self.output);
         }
     }
+}
+
+#[inline(always)]
+fn interpolate(low: f64, high: f64, fraction: f64) -> f32 {
+    (low + fraction * (high - low)) as f32
 }

@@ -64,8 +64,16 @@ impl TokenizerKernel {
     }
 
     /// The instruction set in use, for the user.
-    pub fn instruction_set(&self) -> String {
-        format!("{:?}", self.arch)
+    pub fn instruction_set(&self) -> &'static str {
+        match self.arch {
+            #[cfg(target_arch = "x86_64")]
+            Arch::V4(_) => "AVX-512",
+            #[cfg(target_arch = "x86_64")]
+            Arch::V3(_) => "AVX2",
+            #[cfg(target_arch = "aarch64")]
+            Arch::Neon(_) => "NEON",
+            _ => "no vectors",
+        }
     }
 
     /// Work space for one thread.
@@ -75,7 +83,8 @@ impl TokenizerKernel {
 
     /// Computes `tokens` [N, [`embed_dim`](Self::embed_dim)] from z-scored `patches`
     /// [N, [`patch_samples`](Self::patch_samples)], both row-major. Any N; multiples of 16 are
-    /// fastest. Where the slices disagree on N, the smaller one counts.
+    /// fastest. Where the slices disagree on N, the smaller one counts. A sample that is not finite
+    /// spoils its own patch's token only.
     pub fn tokens_into(&self, scratch: &mut TokenizerScratch, patches: &[f32], tokens: &mut [f32]) {
         self.arch.dispatch(simd::Run { kernel: self, scratch, patches, tokens });
     }

@@ -3,7 +3,9 @@
 
 use prost::Message;
 use sfm_models::graph::tokenizer_initializer;
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, tensor_proto::DataType};
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, tensor_proto::DataType,
+};
 
 /// Taps of every convolution.
 pub(super) const TAPS: usize = 5;
@@ -182,7 +184,20 @@ fn values(tensor: &TensorProto) -> Option<Vec<f32>> {
     rest.is_empty().then(|| words.iter().map(|&w| f32::from_le_bytes(w)).collect())
 }
 
-/// The convolutions' geometry, ELU's alpha and the number of each.
+/// Nodes that only change the shape, and the mean and the linear layer at the end.
+const PLAIN_NODES: [&str; 9] = [
+    "Add",
+    "Constant",
+    "Flatten",
+    "GlobalAveragePool",
+    "MatMul",
+    "ReduceMean",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+];
+
+/// The convolutions' geometry, ELU's alpha, LayerNorm's axes, the number of each, nothing else.
 fn check_nodes(graph: &GraphProto) -> Result<(), KernelError> {
     let refuse = |node: &NodeProto, what: &str| {
         Err(KernelError::Structure(format!("{} '{}' {what}", node.op_type, node.name)))
@@ -209,8 +224,25 @@ fn check_nodes(graph: &GraphProto) -> Result<(), KernelError> {
                     return refuse(node, "has an alpha other than 1");
                 }
             }
-            "LayerNormalization" => norms += 1,
-            _ => {}
+            "LayerNormalization" => {
+                norms += 1;
+                let axis = node.attribute.iter().find(|a| a.name == "axis").map(|a| a.i);
+                if axis != Some(1) && axis != Some(-2) {
+                    return refuse(node, "is not over channels and positions");
+                }
+            }
+            "Gemm" => {
+                let plain = |a: &AttributeProto| match a.name.as_str() {
+                    "transA" | "transB" => a.i == 0,
+                    "alpha" | "beta" => a.f == 1.0,
+                    _ => true,
+                };
+                if !node.attribute.iter().all(plain) {
+                    return refuse(node, "is not input x weight + bias");
+                }
+            }
+            plain if PLAIN_NODES.contains(&plain) => {}
+            _ => return refuse(node, "is no part of a tokenizer"),
         }
     }
     if convolutions != elus || convolutions != norms {
