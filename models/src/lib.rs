@@ -7,5 +7,6 @@ pub mod graph;
 pub mod manifest;
 pub mod vocabulary;
 
+pub use bundle::{Bundle, BundleError, BundleWriter, Label};
 pub use manifest::Manifest;
 pub use vocabulary::{Modality, SleepStage};

@@ -1,11 +1,12 @@
 //! `manifest.json`: every number the runtime needs to run a bundle's graphs, and where they
-//! come from.
+//! come from. Refuses sizes that no network of this family has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Modality;
+use crate::{Modality, SleepStage, bundle, graph};
 
 /// The version of the bundle layout that this build writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -113,6 +114,9 @@ pub struct Risk {
     pub classes: usize,
     /// Heads of the modality pooling.
     pub pooling_heads: usize,
+    /// The head uses age and sex; else the graph's `demographics` input changes nothing.
+    #[serde(default = "yes")]
+    pub demographics: bool,
     /// The longest sequence, in tokens; the rest of a longer night is left out.
     pub max_seq_length: usize,
     /// Age in years that maps to 0 and to 1.
@@ -141,4 +145,131 @@ pub struct FileEntry {
     pub bytes: u64,
     /// SHA-256, lower-case hexadecimal.
     pub sha256: String,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Manifest {
+    /// The graphs that a bundle with this manifest has to hold (names as in [`crate::graph`]).
+    pub fn graphs(&self) -> Vec<String> {
+        let mut names = vec![graph::TOKENIZER.into(), graph::POOL.into(), graph::ENCODER.into()];
+        if let Some(staging) = &self.staging {
+            names.push(graph::STAGING_POOL.into());
+            for layer in 0..staging.layers {
+                names.push(graph::staging_key_value(layer));
+                names.push(graph::staging_attend(layer));
+            }
+            names.push(graph::STAGING_RNN.into());
+        }
+        if self.risk.is_some() {
+            names.push(graph::RISK_POOL.into());
+            names.push(graph::RISK_RNN.into());
+        }
+        names
+    }
+
+    /// The files that a bundle with this manifest has to hold, besides the manifest.
+    pub fn required_files(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.graphs().iter().map(|g| graph::file_name(g)).collect();
+        if let Some(risk) = &self.risk {
+            names.extend(risk.has_labels.then(|| bundle::LABELS.to_owned()));
+            names.extend(risk.has_quantiles.then(|| bundle::QUANTILES.to_owned()));
+        }
+        names
+    }
+
+    /// Checks every size against what the runtime can work with.
+    ///
+    /// # Errors
+    /// One line that names the field and its range.
+    pub fn check(&self) -> Result<(), String> {
+        self.preprocessing.check()?;
+        self.base.check()?;
+        if let Some(staging) = &self.staging {
+            staging.check(self.base.embed_dim)?;
+        }
+        if let Some(risk) = &self.risk {
+            risk.check(self.base.embed_dim)?;
+        }
+        Ok(())
+    }
+}
+
+impl Preprocessing {
+    fn check(&self) -> Result<(), String> {
+        between("preprocessing.rate_hz", self.rate_hz as usize, 1..=100_000)?;
+        between("preprocessing.patch_samples", self.patch_samples, 1..=1_000_000)?;
+        between("preprocessing.lowpass_order", self.lowpass_order, 1..=16)?;
+        let nyquist_hz = f64::from(self.rate_hz) / 2.0;
+        if !(self.lowpass_hz > 0.0 && self.lowpass_hz <= nyquist_hz) {
+            return Err(format!(
+                "preprocessing.lowpass_hz is {}, not in 0 to {nyquist_hz}",
+                self.lowpass_hz
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Base {
+    fn check(&self) -> Result<(), String> {
+        between("base.embed_dim", self.embed_dim, 1..=4096)?;
+        heads_divide("base.heads", self.heads, self.embed_dim)?;
+        heads_divide("base.pooling_heads", self.pooling_heads, self.embed_dim)?;
+        between("base.layers", self.layers, 0..=64)?;
+        between("base.feed_forward", self.feed_forward, 1..=65_536)?;
+        between("base.window_patches", self.window_patches, 1..=4096)?;
+        let distinct: BTreeSet<Modality> = self.modalities.iter().copied().collect();
+        if distinct.is_empty() || distinct.len() != self.modalities.len() {
+            return Err(
+                "base.modalities must name each modality at most once, and one at least".into()
+            );
+        }
+        self.max_channels.iter().try_for_each(|(modality, channels)| {
+            between(&format!("base.max_channels.{modality}"), *channels, 1..=1024)
+        })
+    }
+}
+
+impl Staging {
+    fn check(&self, embed_dim: usize) -> Result<(), String> {
+        let distinct: BTreeSet<usize> = self.classes.iter().map(|stage| stage.index()).collect();
+        if distinct.len() != SleepStage::COUNT || self.classes.len() != SleepStage::COUNT {
+            return Err("staging.classes must name W, N1, N2, N3 and R once each".into());
+        }
+        between("staging.layers", self.layers, 0..=64)?;
+        heads_divide("staging.heads", self.heads, embed_dim)?;
+        heads_divide("staging.pooling_heads", self.pooling_heads, embed_dim)?;
+        between("staging.max_seq_length", self.max_seq_length, 1..=1_000_000)
+    }
+}
+
+impl Risk {
+    fn check(&self, embed_dim: usize) -> Result<(), String> {
+        between("risk.classes", self.classes, 1..=1_000_000)?;
+        heads_divide("risk.pooling_heads", self.pooling_heads, embed_dim)?;
+        between("risk.max_seq_length", self.max_seq_length, 1..=1_000_000)?;
+        let (youngest, oldest) = self.age_range;
+        if !(youngest.is_finite() && oldest.is_finite() && youngest < oldest) {
+            return Err(format!("risk.age_range is {youngest} to {oldest}, not MIN < MAX"));
+        }
+        Ok(())
+    }
+}
+
+fn between(field: &str, value: usize, range: RangeInclusive<usize>) -> Result<(), String> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(format!("{field} is {value}, not in {} to {}", range.start(), range.end()))
+}
+
+fn heads_divide(field: &str, heads: usize, embed_dim: usize) -> Result<(), String> {
+    between(field, heads, 1..=embed_dim)?;
+    if embed_dim.is_multiple_of(heads) {
+        return Ok(());
+    }
+    Err(format!("{field} is {heads}, which does not divide the embedding size {embed_dim}"))
 }

@@ -3,8 +3,20 @@
 //! The straight line is [`pipeline`]; everything else is a step of it or one of the seams
 //! [`source::Source`], [`infer::Session`] and [`sink::Sink`].
 
+pub mod cli;
 pub mod dsp;
 pub mod edf;
+pub mod encode;
+pub mod event;
+pub mod infer;
+pub mod intake;
 pub mod montage;
+pub mod night;
+pub mod pipeline;
+pub mod ring;
 pub mod signal;
+pub mod sink;
 pub mod source;
+pub mod staging;
+pub mod statistics;
+pub mod timing;

@@ -1,0 +1,218 @@
+//! What leaves the pipeline, and the only thing that does. Sinks read events; nothing else of
+//! the pipeline is visible to them. No event holds a wall-clock time or a patient field, so a
+//! replay at any speed gives the same events, byte for byte.
+
+use serde::Serialize;
+use sfm_models::{Modality, SleepStage};
+
+use crate::statistics::SleepStatistics;
+
+/// Something the pipeline has to say, in the order of the recording.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A pass begins.
+    Started(Box<Started>),
+    /// A 30-s epoch was staged, or staged anew with more context.
+    Epoch(SleepEpoch),
+    /// A 5-min window is complete and its embeddings will not change in this pass.
+    Window(Box<WindowEmbedding>),
+    /// Samples of one channel are missing.
+    Gap(Gap),
+    /// Something the user should know that stops nothing.
+    Warning {
+        /// One sentence.
+        message: String,
+    },
+    /// A pass is over.
+    Night(Box<Night>),
+}
+
+/// Which way the recording goes through the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pass {
+    /// Causal: running mean and variance, provisional and settled epochs.
+    Live,
+    /// Over the whole recording: whole-night mean and variance, whole-night staging.
+    Final,
+}
+
+/// How sure an epoch's stage is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EpochStatus {
+    /// The epoch's 30 s are in; its window is still open.
+    Provisional,
+    /// The epoch's 5-min window is closed.
+    Settled,
+    /// Staged with the whole recording as context, as the offline reference does.
+    Final,
+}
+
+impl EpochStatus {
+    /// `provisional`, `settled` or `final`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EpochStatus::Provisional => "provisional",
+            EpochStatus::Settled => "settled",
+            EpochStatus::Final => "final",
+        }
+    }
+}
+
+/// The beginning of a pass: what is read, how it is mapped, what runs it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Started {
+    /// Which pass.
+    pub pass: Pass,
+    /// Format of the source in words.
+    pub format: String,
+    /// Start as written in the source (local time), ISO 8601.
+    pub start: Option<String>,
+    /// Length of the recording, seconds, where it is known.
+    pub duration_s: Option<f64>,
+    /// Every channel of the source and what becomes of it.
+    pub channels: Vec<ChannelUse>,
+    /// Modalities that no channel serves; the network runs with them masked.
+    pub modalities_absent: Vec<Modality>,
+    /// The bundle's name.
+    pub bundle: String,
+    /// SHA-256 of the bundle file, hexadecimal.
+    pub bundle_sha256: String,
+    /// What the weights were trained on.
+    pub training_data: String,
+    /// The weights are random: the output shows arithmetic only.
+    pub random_weights: bool,
+    /// Engine, device and why, in one line.
+    pub backend: String,
+}
+
+/// What becomes of one channel.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ChannelUse {
+    /// Index in the source.
+    pub channel: usize,
+    /// Label as written.
+    pub label: String,
+    /// Nominal rate, Hz.
+    pub rate_hz: f64,
+    /// Modality it serves; `None` if left out.
+    pub modality: Option<Modality>,
+    /// The rule that matched, or why it is left out.
+    pub rule: String,
+}
+
+/// One scored 30-s epoch.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SleepEpoch {
+    /// Which pass scored it.
+    pub pass: Pass,
+    /// Index from the start of the recording.
+    pub epoch: u32,
+    /// Start of the epoch behind the start of the recording, seconds.
+    pub onset_s: f64,
+    /// The most probable stage; `None` (written `?`) when too little signal is present.
+    pub stage: Option<SleepStage>,
+    /// Mean of the softmaxes of the epoch's present 5-s tokens, in the order W, N1, N2, N3, R;
+    /// NaN where no token is present.
+    pub probabilities: [f32; SleepStage::COUNT],
+    /// Part of the epoch's signal that is present, 0 to 1: the mean over its patches and the
+    /// mapped modalities.
+    pub quality: f32,
+    /// How sure it is.
+    pub status: EpochStatus,
+}
+
+/// The embeddings of one closed 5-min window.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WindowEmbedding {
+    /// Which pass.
+    pub pass: Pass,
+    /// Index of the window from the start of the recording.
+    pub window: u32,
+    /// Index of its first patch.
+    pub first_patch: u32,
+    /// Number of patches: 60, fewer in the last window.
+    pub patches: u32,
+    /// E, the length of one embedding.
+    pub embed_dim: usize,
+    /// Per modality [patches, E]: contextual 5-s embeddings, NaN rows where the patch is absent;
+    /// `None` where the modality is absent throughout the window.
+    #[serde(skip)]
+    pub tokens: [Option<Vec<f32>>; Modality::COUNT],
+    /// Per modality [E]: the window's embedding.
+    #[serde(skip)]
+    pub pooled: [Option<Vec<f32>>; Modality::COUNT],
+}
+
+/// Missing samples of one channel.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Gap {
+    /// Which pass met it.
+    pub pass: Pass,
+    /// Index in the source.
+    pub channel: usize,
+    /// Label as written.
+    pub label: String,
+    /// First missing sample on the channel's own axis.
+    pub start: u64,
+    /// Number of missing samples.
+    pub samples: u64,
+    /// Start of the gap behind the start of the recording, seconds.
+    pub onset_s: f64,
+    /// Length, seconds.
+    pub duration_s: f64,
+}
+
+/// The gap ledger's line of one channel.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ChannelLedger {
+    /// Index in the source.
+    pub channel: usize,
+    /// Label as written.
+    pub label: String,
+    /// Samples that reached the pipeline.
+    pub received: u64,
+    /// Samples missing between the first and the last one.
+    pub missing: u64,
+    /// Number of gaps.
+    pub gaps: u64,
+    /// Samples dropped because the channel's ring was full; they are among `missing`.
+    pub overflow: u64,
+    /// Samples dropped because an earlier block already covered their time.
+    pub overlapping: u64,
+    /// Longest stretch of one value, seconds, when longer than a minute: a lead off or a dead
+    /// sensor; else 0.
+    pub flat_s: f64,
+}
+
+/// The end of a pass: the night as a whole.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Night {
+    /// Which pass.
+    pub pass: Pass,
+    /// Sleep statistics by AASM definitions.
+    pub statistics: SleepStatistics,
+    /// Overnight risk; `None` with a note where the bundle has no risk head.
+    pub risk: Option<OvernightRisk>,
+    /// One line a mapped channel.
+    pub ledger: Vec<ChannelLedger>,
+    /// What was left out or done differently and why, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// The risk head's view of the night: relative log-hazards, no probabilities, no diagnosis.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OvernightRisk {
+    /// [E]: the night's risk embedding, the mean over the night's tokens.
+    pub embedding: Vec<f32>,
+    /// [K]: one relative log-hazard a label; empty when age or sex was not given.
+    pub log_hazards: Vec<f32>,
+    /// [K]: percentile of each hazard in the bundle's reference cohort, if it brings one.
+    pub percentiles: Option<Vec<f32>>,
+    /// 5-s tokens that went in.
+    pub tokens: u32,
+    /// 5-s tokens behind the head's longest sequence, left out as the reference does.
+    pub tokens_left_out: u32,
+}

@@ -1,0 +1,122 @@
+//! Which engine runs the graphs on which device, and why the better one does not. The GPU is
+//! probed with the CUDA driver before anything that would fail or fall back silently is tried.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::onnxruntime::{self, Device, OrtSession};
+use super::tract::TractSession;
+use super::{InferError, Session};
+
+/// `--backend`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendChoice {
+    /// CUDA where there is a usable GPU, else tract on the CPU.
+    Auto,
+    /// ONNX Runtime with the CUDA provider.
+    Cuda,
+    /// ONNX Runtime on the CPU.
+    Ort,
+    /// tract on the CPU.
+    Tract,
+}
+
+/// The engine that runs the graphs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// tract on the CPU.
+    Tract,
+    /// ONNX Runtime on a device.
+    OnnxRuntime(Device),
+}
+
+/// An engine and the line that explains it.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    /// The engine.
+    pub engine: Engine,
+    /// What was chosen, on which device, and why the better one was not.
+    pub why: String,
+}
+
+/// The asked-for backend cannot be had: one sentence with the reason and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BackendError(String);
+
+impl Backend {
+    /// Chooses an engine for `threads` worker threads.
+    ///
+    /// # Errors
+    /// [`BackendError`] if a backend asked for by name is not usable; `auto` never fails.
+    pub fn choose(choice: BackendChoice, threads: usize) -> Result<Self, BackendError> {
+        match choice {
+            BackendChoice::Tract => Ok(Self::tract(threads, "asked for".to_owned())),
+            BackendChoice::Ort => Self::onnx_runtime_cpu(threads).map_err(BackendError),
+            BackendChoice::Cuda => Self::cuda().map_err(|reason| {
+                BackendError(format!("--backend cuda is not usable: {reason}; use --backend auto"))
+            }),
+            BackendChoice::Auto => Ok(Self::cuda()
+                .unwrap_or_else(|reason| Self::tract(threads, format!("no CUDA: {reason}")))),
+        }
+    }
+
+    fn tract(threads: usize, reason: String) -> Self {
+        let why = format!("tract on the CPU, {threads} thread(s) ({reason})");
+        Self { engine: Engine::Tract, why }
+    }
+
+    fn onnx_runtime_cpu(threads: usize) -> Result<Self, String> {
+        onnxruntime::environment()?;
+        let why = format!("ONNX Runtime on the CPU, {threads} thread(s) (asked for)");
+        Ok(Self { engine: Engine::OnnxRuntime(Device::Cpu { workers: threads }), why })
+    }
+
+    fn cuda() -> Result<Self, String> {
+        let gpu = probe_gpu()?;
+        onnxruntime::environment()?;
+        let why = format!("ONNX Runtime with CUDA on GPU 0, {gpu}");
+        Ok(Self { engine: Engine::OnnxRuntime(Device::Cuda(0)), why })
+    }
+
+    /// Loads graph `name` from the ONNX file `onnx`.
+    ///
+    /// # Errors
+    /// [`InferError`] if the engine refuses the graph.
+    pub fn load(&self, name: &str, onnx: &[u8]) -> Result<Arc<dyn Session>, InferError> {
+        Ok(match self.engine {
+            Engine::Tract => Arc::new(TractSession::load(name, onnx)?),
+            Engine::OnnxRuntime(device) => Arc::new(OrtSession::load(name, onnx, device)?),
+        })
+    }
+}
+
+/// The first GPU's name and memory, or why there is none.
+///
+/// # Errors
+/// One clause: no driver, a driver that does not start, no device.
+pub fn probe_gpu() -> Result<String, String> {
+    use cudarc::driver::{result, sys};
+    // SAFETY: looks for the driver's shared library by name; loading it runs the vendor's
+    // initializers and nothing of ours. Without this check cudarc's other calls panic.
+    if !unsafe { sys::is_culib_present() } {
+        return Err("no NVIDIA driver (libcuda) on this machine".to_owned());
+    }
+    let failed = |step: &str, e: result::DriverError| {
+        let reason = e.error_string().map(|s| s.to_string_lossy().into_owned());
+        format!("the NVIDIA driver failed to {step} ({})", reason.unwrap_or_else(|_| e.to_string()))
+    };
+    result::init().map_err(|e| failed("start", e))?;
+    let count = result::device::get_count().map_err(|e| failed("count its devices", e))?;
+    if count < 1 {
+        return Err("the NVIDIA driver sees no GPU".to_owned());
+    }
+    let device = result::device::get(0).map_err(|e| failed("open GPU 0", e))?;
+    let name = result::device::get_name(device).map_err(|e| failed("name GPU 0", e))?;
+    // SAFETY: `device` was returned by `device::get` just above.
+    let bytes =
+        unsafe { result::device::total_mem(device) }.map_err(|e| failed("size GPU 0", e))?;
+    Ok(format!("{name}, {} GiB", bytes >> 30))
+}

@@ -1,1 +1,0 @@
-//! Channel labels to modalities

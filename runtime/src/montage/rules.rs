@@ -1,0 +1,270 @@
+//! The rules that give a label its modality: the built-in `configs/channels.toml`, a file of the
+//! same format, or the reference's lists of exact labels. Refuses a file with an unknown field,
+//! a pattern that is no regular expression and a `--map` that is not `LABEL=MODALITY`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use regex::{Regex, RegexBuilder};
+use serde::Deserialize;
+use sfm_models::Modality;
+
+use super::MontageError;
+use super::table::escaped;
+
+const BUILT_IN: &str = include_str!("../../../configs/channels.toml");
+
+/// Rules files are small; a larger one is a mistake.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// Rules in the order in which they are asked, and what the user set for single labels.
+#[derive(Debug, Clone)]
+pub struct ChannelRules {
+    pub(super) rules: Vec<Rule>,
+    pub(super) overrides: Vec<Override>,
+}
+
+/// One rule.
+#[derive(Debug, Clone)]
+pub(super) struct Rule {
+    pub name: String,
+    pub verdict: Verdict,
+    matcher: Matcher,
+}
+
+/// What becomes of a channel that a rule claims.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Verdict {
+    Use(Modality),
+    LeaveOut(String),
+}
+
+/// How a rule knows its labels.
+#[derive(Debug, Clone)]
+enum Matcher {
+    /// On the whole normalized label.
+    Pattern(Regex),
+    /// The label itself, letter for letter.
+    Exact(BTreeSet<String>),
+}
+
+/// `--map LABEL=MODALITY`; `None` leaves the channel out.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Override {
+    pub label: String,
+    pub modality: Option<Modality>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RulesFile {
+    #[serde(default)]
+    parts: BTreeMap<String, String>,
+    #[serde(default)]
+    leave_out: Vec<LeaveOutEntry>,
+    #[serde(default)]
+    rule: Vec<RuleEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LeaveOutEntry {
+    name: String,
+    reason: String,
+    pattern: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleEntry {
+    name: String,
+    modality: Modality,
+    pattern: String,
+}
+
+impl ChannelRules {
+    /// The rules of `configs/channels.toml` as this binary was built with them.
+    ///
+    /// # Errors
+    /// [`MontageError::Rules`] if that file is broken, which a test of this crate excludes.
+    pub fn built_in() -> Result<Self, MontageError> {
+        Self::from_toml(BUILT_IN, "built-in channel rules")
+    }
+
+    /// Rules in the format of `configs/channels.toml`; `origin` names the text in errors.
+    ///
+    /// # Errors
+    /// [`MontageError::Rules`] for anything but that format.
+    pub fn from_toml(text: &str, origin: &str) -> Result<Self, MontageError> {
+        let refuse = |reason: String| MontageError::Rules { origin: origin.to_owned(), reason };
+        let file: RulesFile = toml::from_str(text).map_err(|e| refuse(toml_reason(&e, text)))?;
+        let matcher = |name: &str, pattern: &str| {
+            compile(pattern, &file.parts)
+                .map(Matcher::Pattern)
+                .map_err(|reason| refuse(format!("pattern of '{}': {reason}", escaped(name))))
+        };
+        let mut rules = Vec::with_capacity(file.leave_out.len() + file.rule.len());
+        for entry in &file.leave_out {
+            let matcher = matcher(&entry.name, &entry.pattern)?;
+            let verdict = Verdict::LeaveOut(entry.reason.clone());
+            rules.push(Rule { name: entry.name.clone(), verdict, matcher });
+        }
+        for entry in &file.rule {
+            let matcher = matcher(&entry.name, &entry.pattern)?;
+            let verdict = Verdict::Use(entry.modality);
+            rules.push(Rule { name: entry.name.clone(), verdict, matcher });
+        }
+        if file.rule.is_empty() {
+            return Err(refuse("it has no [[rule]]".to_owned()));
+        }
+        Ok(Self { rules, overrides: Vec::new() })
+    }
+
+    /// The reference's `channel_groups.json`: exact labels by modality, case and spelling as they
+    /// are. `origin` names the text in errors.
+    ///
+    /// # Errors
+    /// [`MontageError::Rules`] for anything but an object of the modalities' label lists.
+    pub fn from_channel_groups(text: &str, origin: &str) -> Result<Self, MontageError> {
+        let refuse = |reason: String| MontageError::Rules { origin: origin.to_owned(), reason };
+        let groups: BTreeMap<Modality, Vec<String>> =
+            serde_json::from_str(text).map_err(|e| refuse(one_line(&e.to_string())))?;
+        if groups.values().all(Vec::is_empty) {
+            return Err(refuse("it lists no label".to_owned()));
+        }
+        let rules = groups.into_iter().map(|(modality, labels)| Rule {
+            name: format!("{modality} list"),
+            verdict: Verdict::Use(modality),
+            matcher: Matcher::Exact(labels.iter().map(|l| l.trim().to_owned()).collect()),
+        });
+        Ok(Self { rules: rules.collect(), overrides: Vec::new() })
+    }
+
+    /// [`Self::from_toml`] of a file.
+    ///
+    /// # Errors
+    /// [`MontageError::Rules`] if it cannot be read or is refused.
+    pub fn read_toml(path: &Path) -> Result<Self, MontageError> {
+        let origin = path.display().to_string();
+        Self::from_toml(&read_capped(path, &origin)?, &origin)
+    }
+
+    /// [`Self::from_channel_groups`] of a file.
+    ///
+    /// # Errors
+    /// [`MontageError::Rules`] if it cannot be read or is refused.
+    pub fn read_channel_groups(path: &Path) -> Result<Self, MontageError> {
+        let origin = path.display().to_string();
+        Self::from_channel_groups(&read_capped(path, &origin)?, &origin)
+    }
+
+    /// Adds the user's `LABEL=MODALITY` entries (`LABEL=none` leaves a channel out). They go
+    /// before every rule. The label may itself hold a `=`: the last one counts.
+    ///
+    /// # Errors
+    /// [`MontageError::BadMap`] for an entry of another form.
+    pub fn with_map<S: AsRef<str>>(mut self, entries: &[S]) -> Result<Self, MontageError> {
+        for entry in entries {
+            self.overrides.push(parse_override(entry.as_ref())?);
+        }
+        Ok(self)
+    }
+
+    /// The first rule that claims `label`, or `None` where no rule does.
+    ///
+    /// # Errors
+    /// [`MontageError::Contested`] if rules of two modalities claim it.
+    pub(super) fn claim(&self, label: &str) -> Result<Option<&Rule>, MontageError> {
+        let key = normalized(label);
+        let mut claims = self.rules.iter().filter(|rule| rule.matcher.matches(label, &key));
+        let Some(first) = claims.next() else { return Ok(None) };
+        let Verdict::Use(modality) = first.verdict else { return Ok(Some(first)) };
+        for other in claims {
+            let Verdict::Use(claimed) = other.verdict else { continue };
+            if claimed != modality {
+                return Err(MontageError::Contested {
+                    label: escaped(label),
+                    first: escaped(&first.name),
+                    first_modality: modality,
+                    second: escaped(&other.name),
+                    second_modality: claimed,
+                });
+            }
+        }
+        Ok(Some(first))
+    }
+}
+
+impl Matcher {
+    fn matches(&self, label: &str, key: &str) -> bool {
+        match self {
+            Matcher::Pattern(regex) => regex.is_match(key),
+            Matcher::Exact(labels) => labels.contains(label),
+        }
+    }
+}
+
+/// A label as patterns see it: lower case, letters and digits only, so that neither case nor any
+/// separator matters.
+pub fn normalized(label: &str) -> String {
+    label.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+/// `pattern` with its parts put in, to match a whole normalized label.
+fn compile(pattern: &str, parts: &BTreeMap<String, String>) -> Result<Regex, String> {
+    let mut whole = pattern.to_owned();
+    for (name, part) in parts {
+        // The line break ends a comment on the part's last line.
+        whole = whole.replace(&format!("{{{name}}}"), &format!("(?:{part}\n)"));
+    }
+    RegexBuilder::new(&format!("\\A(?:{whole}\n)\\z"))
+        .ignore_whitespace(true)
+        .build()
+        .map_err(|e| one_line(&regex_reason(&e)))
+}
+
+/// The last line of a regex error holds the reason, those before it draw the pattern.
+fn regex_reason(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    last.trim_start_matches("error: ").to_owned()
+}
+
+fn toml_reason(error: &toml::de::Error, text: &str) -> String {
+    let line = error
+        .span()
+        .and_then(|span| text.get(..span.start))
+        .map(|before| before.matches('\n').count() + 1);
+    match line {
+        Some(line) => format!("line {line}: {}", one_line(error.message())),
+        None => one_line(error.message()),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    escaped(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+fn read_capped(path: &Path, origin: &str) -> Result<String, MontageError> {
+    let refuse = |reason: String| MontageError::Rules { origin: origin.to_owned(), reason };
+    let bytes = std::fs::metadata(path).map_err(|e| refuse(e.to_string()))?.len();
+    if bytes > MAX_FILE_BYTES {
+        return Err(refuse(format!("{bytes} bytes are too many for a list of channels")));
+    }
+    std::fs::read_to_string(path).map_err(|e| refuse(e.to_string()))
+}
+
+fn parse_override(entry: &str) -> Result<Override, MontageError> {
+    let bad = |reason: String| MontageError::BadMap { entry: escaped(entry), reason };
+    let (label, modality) =
+        entry.rsplit_once('=').ok_or_else(|| bad("there is no '='".to_owned()))?;
+    let label = label.trim().to_owned();
+    if label.is_empty() {
+        return Err(bad("the label is empty".to_owned()));
+    }
+    if modality.trim().eq_ignore_ascii_case("none") {
+        return Ok(Override { label, modality: None });
+    }
+    let modality = modality.parse().map_err(|reason: String| bad(escaped(&reason)))?;
+    Ok(Override { label, modality: Some(modality) })
+}

@@ -1,0 +1,120 @@
+//! The overnight risk: one embedding for the night and a relative log-hazard per phenotype. A
+//! log-hazard orders people of the training cohort; it is no probability and no diagnosis.
+
+use std::sync::Arc;
+
+use sfm_models::manifest::Risk;
+use sfm_models::{Bundle, Modality, graph};
+
+use crate::encode::{TokenLog, load_graph, pool_modalities};
+use crate::event::OvernightRisk;
+use crate::infer::backend::Backend;
+use crate::infer::{InferError, Input, Session};
+use crate::timing::{Step, Timings};
+
+/// Sex as the reference codes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Sex {
+    /// Female, 0.
+    F,
+    /// Male, 1.
+    M,
+}
+
+/// What the hazards need to know of the person.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Demographics {
+    /// Age in years.
+    pub age_years: f64,
+    /// Sex.
+    pub sex: Sex,
+}
+
+/// The risk head on an engine.
+pub struct RiskHead {
+    pool: Arc<dyn Session>,
+    rnn: Arc<dyn Session>,
+    embed_dim: usize,
+    risk: Risk,
+    timings: Arc<Timings>,
+}
+
+impl RiskHead {
+    /// Loads the risk head of `bundle`; `None` if it has none.
+    ///
+    /// # Errors
+    /// [`InferError`] if the engine refuses a graph.
+    pub fn load(
+        bundle: &Bundle,
+        backend: &Backend,
+        timings: Arc<Timings>,
+    ) -> Result<Option<Self>, InferError> {
+        let Some(risk) = &bundle.manifest().risk else { return Ok(None) };
+        Ok(Some(Self {
+            pool: load_graph(bundle, backend, graph::RISK_POOL)?,
+            rnn: load_graph(bundle, backend, graph::RISK_RNN)?,
+            embed_dim: bundle.manifest().base.embed_dim,
+            risk: risk.clone(),
+            timings,
+        }))
+    }
+
+    /// The night's risk from its tokens, of which the first `max_seq_length` present ones go in;
+    /// `None` if there is not one. Hazards are left empty without `demographics`.
+    ///
+    /// # Errors
+    /// [`InferError`] of the engine.
+    pub fn night(
+        &self,
+        log: &TokenLog,
+        demographics: Option<Demographics>,
+    ) -> Result<Option<OvernightRisk>, InferError> {
+        let (tokens, present) = present_rows(log);
+        let rows = (present.len() / Modality::COUNT).min(self.risk.max_seq_length);
+        if rows == 0 {
+            return Ok(None);
+        }
+        let (tokens, used) = (&tokens[..rows * log.width()], &present[..rows * Modality::COUNT]);
+        let measured = (self.timings.as_ref(), Step::Risk);
+        let x = pool_modalities(self.pool.as_ref(), self.embed_dim, (tokens, used), None, measured)?;
+        let [age, sex] = demographics.map_or([0.0; 2], |d| self.scaled(d));
+        let mut embedding = vec![0.0; self.embed_dim];
+        let mut log_hazards = vec![0.0; self.risk.classes];
+        let inputs =
+            [Input::F32(&[rows, self.embed_dim], &x), Input::F32(&[1, 2], &[age, sex])];
+        self.timings.measure(Step::Risk, || {
+            self.rnn.run(&inputs, &mut [&mut embedding, &mut log_hazards])
+        })?;
+        if demographics.is_none() {
+            log_hazards.clear();
+        }
+        Ok(Some(OvernightRisk {
+            embedding,
+            log_hazards,
+            percentiles: None,
+            tokens: rows as u32,
+            tokens_left_out: (present.len() / Modality::COUNT - rows) as u32,
+        }))
+    }
+
+    fn scaled(&self, demographics: Demographics) -> [f32; 2] {
+        let (youngest, oldest) = self.risk.age_range;
+        let age = (demographics.age_years - youngest) / (oldest - youngest);
+        [age as f32, if demographics.sex == Sex::M { 1.0 } else { 0.0 }]
+    }
+}
+
+/// The log's positions at which any modality is present: the recurrence runs over what was
+/// recorded, as the reference's packed sequences do.
+fn present_rows(log: &TokenLog) -> (Vec<f32>, Vec<f32>) {
+    let mut tokens = Vec::with_capacity(log.tokens().len());
+    let mut present = Vec::with_capacity(log.present().len());
+    for (token, cells) in log.tokens().chunks(log.width()).zip(log.present().chunks(Modality::COUNT)) {
+        if cells.iter().any(|&p| p > 0.0) {
+            tokens.extend_from_slice(token);
+            present.extend_from_slice(cells);
+        }
+    }
+    (tokens, present)
+}

@@ -1,0 +1,281 @@
+//! The seam between the source's thread and the pipeline's: one lock-free single-producer
+//! single-consumer ring of samples a channel, beside it a ring of spans that say where the
+//! samples lie. A live source never waits: a block that does not fit is dropped, counted, and
+//! becomes a gap. A file can wait, so replay does.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use ringbuf::traits::{Consumer, Observer, Producer, Split};
+use ringbuf::{HeapCons, HeapProd, HeapRb};
+
+use crate::signal::SampleBlock;
+
+/// What the writer does when a ring is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Wait for the pipeline: replay of a file.
+    Wait,
+    /// Drop the block and count its samples: a live source.
+    Drop,
+}
+
+/// Contiguous samples in a ring.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    start: u64,
+    samples: usize,
+}
+
+/// What both sides see.
+#[derive(Debug, Default)]
+struct Shared {
+    /// The writer is done, or gone.
+    ended: AtomicBool,
+    /// The reader wants no more.
+    stopped: AtomicBool,
+    bell: Mutex<()>,
+    rung: Condvar,
+}
+
+impl Shared {
+    /// Waits until the other side rings. The timeout covers a ring between check and wait.
+    fn wait(&self) {
+        let guard = self.bell.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.rung.wait_timeout(guard, Duration::from_millis(2)));
+    }
+
+    fn ring(&self) {
+        self.rung.notify_all();
+    }
+}
+
+/// The source's end of all rings.
+pub struct RingWriter {
+    channels: Vec<Option<ChannelWriter>>,
+    when_full: WhenFull,
+    shared: Arc<Shared>,
+}
+
+struct ChannelWriter {
+    samples: HeapProd<f32>,
+    spans: HeapProd<Span>,
+    overflow: Arc<AtomicU64>,
+}
+
+/// The pipeline's end of one channel's ring.
+pub struct RingReader {
+    samples: HeapCons<f32>,
+    spans: HeapCons<Span>,
+    overflow: Arc<AtomicU64>,
+    buffer: Vec<f32>,
+}
+
+/// The pipeline's view of the writer.
+pub struct RingState {
+    shared: Arc<Shared>,
+}
+
+/// Makes one ring of `seconds` for each channel of `rates` that has a rate; the others are left
+/// out and blocks for them are ignored.
+pub fn rings(
+    rates: &[Option<f64>],
+    seconds: f64,
+    when_full: WhenFull,
+) -> (RingWriter, Vec<Option<RingReader>>, RingState) {
+    let shared = Arc::new(Shared::default());
+    let mut writers = Vec::with_capacity(rates.len());
+    let mut readers = Vec::with_capacity(rates.len());
+    for rate in rates {
+        let Some(rate_hz) = rate else {
+            writers.push(None);
+            readers.push(None);
+            continue;
+        };
+        let capacity = (rate_hz * seconds).ceil().max(16.0) as usize;
+        let (samples_in, samples_out) = HeapRb::new(capacity).split();
+        // A span holds at least one sample; blocks of one sample are the worst case that still
+        // lets a 1-Hz channel fill its ring.
+        let (spans_in, spans_out) = HeapRb::new(capacity.min(4096)).split();
+        let overflow = Arc::new(AtomicU64::new(0));
+        writers.push(Some(ChannelWriter {
+            samples: samples_in,
+            spans: spans_in,
+            overflow: overflow.clone(),
+        }));
+        readers.push(Some(RingReader {
+            samples: samples_out,
+            spans: spans_out,
+            overflow,
+            buffer: Vec::new(),
+        }));
+    }
+    (RingWriter { channels: writers, when_full, shared: shared.clone() }, readers, RingState {
+        shared,
+    })
+}
+
+impl RingWriter {
+    /// Hands a block to the pipeline; `false` when the pipeline wants no more.
+    pub fn push(&mut self, block: &SampleBlock) -> bool {
+        let Some(Some(channel)) = self.channels.get_mut(block.channel) else {
+            return !self.shared.stopped.load(Ordering::Acquire);
+        };
+        match self.when_full {
+            WhenFull::Drop => channel.push_or_drop(block),
+            WhenFull::Wait => {
+                if !channel.push_waiting(block, &self.shared) {
+                    return false;
+                }
+            }
+        }
+        self.shared.ring();
+        !self.shared.stopped.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for RingWriter {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::Release);
+        self.shared.ring();
+    }
+}
+
+impl ChannelWriter {
+    fn push_or_drop(&mut self, block: &SampleBlock) {
+        let fits = self.samples.vacant_len() >= block.samples.len() && !self.spans.is_full();
+        if fits {
+            self.commit(block.start, &block.samples);
+        } else {
+            self.overflow.fetch_add(block.samples.len() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Pushes what fits until all is in; `false` when the reader stopped.
+    fn push_waiting(&mut self, block: &SampleBlock, shared: &Shared) -> bool {
+        let mut start = block.start;
+        let mut rest = block.samples.as_slice();
+        while !rest.is_empty() {
+            if shared.stopped.load(Ordering::Acquire) {
+                return false;
+            }
+            let now = self.samples.vacant_len().min(rest.len());
+            if now == 0 || self.spans.is_full() {
+                shared.ring();
+                shared.wait();
+                continue;
+            }
+            self.commit(start, &rest[..now]);
+            start += now as u64;
+            rest = &rest[now..];
+        }
+        true
+    }
+
+    /// Samples first: a reader that sees the span finds all of its samples.
+    fn commit(&mut self, start: u64, samples: &[f32]) {
+        self.samples.push_slice(samples);
+        // Cannot fail: the caller saw room and is the only producer.
+        let _ = self.spans.try_push(Span { start, samples: samples.len() });
+    }
+}
+
+impl RingReader {
+    /// Passes everything that is in the ring to `take` as (start, samples), oldest first.
+    pub fn drain(&mut self, mut take: impl FnMut(u64, &[f32])) {
+        // As many spans as are there now: a fast writer must not keep the reader here.
+        for _ in 0..self.spans.occupied_len() {
+            let Some(span) = self.spans.try_pop() else { return };
+            self.buffer.resize(span.samples, 0.0);
+            self.samples.pop_slice(&mut self.buffer);
+            take(span.start, &self.buffer);
+        }
+    }
+
+    /// Samples dropped so far because the ring was full.
+    pub fn overflow(&self) -> u64 {
+        self.overflow.load(Ordering::Relaxed)
+    }
+}
+
+impl RingState {
+    /// The writer will push nothing more; what is in the rings can still be drained.
+    pub fn ended(&self) -> bool {
+        self.shared.ended.load(Ordering::Acquire)
+    }
+
+    /// Waits a moment for the writer.
+    pub fn wait(&self) {
+        self.shared.wait();
+    }
+
+    /// Wakes a writer that waits for room.
+    pub fn drained(&self) {
+        self.shared.ring();
+    }
+}
+
+impl Drop for RingState {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::Release);
+        self.shared.ring();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(start: u64, samples: &[f32]) -> SampleBlock {
+        SampleBlock { channel: 0, start, samples: samples.to_vec() }
+    }
+
+    #[test]
+    fn a_full_ring_drops_the_new_block_and_counts_it() {
+        let (mut writer, mut readers, _state) = rings(&[Some(4.0)], 4.0, WhenFull::Drop);
+        let mut reader = readers.remove(0).expect("channel 0 has a ring");
+        assert!(writer.push(&block(0, &[1.0; 12])));
+        assert!(writer.push(&block(12, &[2.0; 8])));
+        assert!(writer.push(&block(20, &[3.0; 4])));
+        let mut seen = Vec::new();
+        reader.drain(|start, samples| seen.push((start, samples.len())));
+        assert_eq!(seen, [(0, 12), (20, 4)]);
+        assert_eq!(reader.overflow(), 8);
+    }
+
+    #[test]
+    fn a_waiting_writer_loses_nothing() {
+        let (mut writer, mut readers, state) = rings(&[Some(10.0)], 2.0, WhenFull::Wait);
+        let mut reader = readers.remove(0).expect("channel 0 has a ring");
+        let values: Vec<f32> = (0..5000).map(|v| v as f32).collect();
+        let expected = values.clone();
+        let thread = std::thread::spawn(move || {
+            values.chunks(77).enumerate().all(|(i, c)| writer.push(&block(i as u64 * 77, c)))
+        });
+        let mut received = Vec::new();
+        loop {
+            let ended = state.ended();
+            reader.drain(|start, samples| {
+                assert_eq!(start as usize, received.len());
+                received.extend_from_slice(samples);
+            });
+            state.drained();
+            if ended {
+                break;
+            }
+            state.wait();
+        }
+        assert!(thread.join().expect("the writer does not panic"));
+        assert_eq!(received, expected);
+    }
+
+    #[test]
+    fn a_reader_that_leaves_releases_the_writer() {
+        let (mut writer, readers, state) = rings(&[Some(10.0)], 2.0, WhenFull::Wait);
+        let thread = std::thread::spawn(move || writer.push(&block(0, &[0.0; 1000])));
+        std::thread::sleep(Duration::from_millis(5));
+        drop((readers, state));
+        assert!(!thread.join().expect("the writer does not panic"));
+    }
+}

@@ -1,0 +1,98 @@
+//! Where events go. Sinks run on their own thread behind a queue; a sink that fails is reported
+//! once and left out from then on, the others go on.
+//!
+//! Every file of the output folder but `events.jsonl` is only ever replaced as a whole, so a kill
+//! at any moment leaves the old content or the new one. `events.jsonl` grows by one write a line;
+//! a line is complete when its newline is there.
+
+mod csv;
+mod edf;
+mod hdf5;
+mod hypnogram;
+mod jsonl;
+mod night;
+mod queue;
+mod replace;
+
+use std::path::Path;
+
+pub use self::csv::CsvSink;
+pub use self::edf::EdfSink;
+pub use self::hdf5::Hdf5Sink;
+pub use self::jsonl::JsonlSink;
+pub use self::night::NightSink;
+pub use self::queue::{Sinks, WhenFull};
+use crate::event::Event;
+
+/// Takes events in order.
+pub trait Sink: Send {
+    /// The sink's name in messages, e.g. the file it writes.
+    fn name(&self) -> String;
+
+    /// Takes one event.
+    ///
+    /// # Errors
+    /// One sentence with the file and the reason; the sink is not called again.
+    fn take(&mut self, event: &Event) -> Result<(), SinkError>;
+
+    /// Brings the output up to date with the events taken so far. Called within half a second
+    /// after an event, and not more often than that: the place for what costs more than an
+    /// append.
+    ///
+    /// # Errors
+    /// As [`Sink::take`].
+    fn publish(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    /// The last pass is over: completes what is open.
+    ///
+    /// # Errors
+    /// As [`Sink::take`].
+    fn finish(&mut self) -> Result<(), SinkError> {
+        self.publish()
+    }
+}
+
+/// Why a sink cannot go on: one sentence with the file and the reason.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SinkError(pub String);
+
+impl SinkError {
+    /// The sentence for a file that cannot be written.
+    fn cannot_write(path: &Path, reason: impl std::fmt::Display) -> Self {
+        SinkError(format!(
+            "{}: cannot be written ({reason}); free the space or the name, or choose another \
+             folder with --out",
+            path.display()
+        ))
+    }
+}
+
+/// The phecode and the phenotype of each of the risk head's labels, in its order.
+pub type Labels = [(String, String)];
+
+/// Makes the output folder and opens every sink that writes a file of it.
+///
+/// What an earlier run left of these files is removed, so that the folder never mixes two
+/// recordings; files of other names are left alone. `labels` names the hazards of `risk.csv` and
+/// may be empty.
+///
+/// # Errors
+/// The folder cannot be made or a file in it cannot be written.
+pub fn open_all(out_dir: &Path, labels: &Labels) -> Result<Vec<Box<dyn Sink>>, SinkError> {
+    std::fs::create_dir_all(out_dir).map_err(|reason| {
+        SinkError(format!(
+            "{}: cannot be made a folder ({reason}); choose another one with --out",
+            out_dir.display()
+        ))
+    })?;
+    Ok(vec![
+        Box::new(JsonlSink::open(out_dir)?),
+        Box::new(CsvSink::open(out_dir)?),
+        Box::new(EdfSink::open(out_dir)?),
+        Box::new(Hdf5Sink::open(out_dir)?),
+        Box::new(NightSink::open(out_dir, labels.to_vec())?),
+    ])
+}

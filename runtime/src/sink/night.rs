@@ -1,0 +1,142 @@
+//! `night.json` (statistics, risk embedding, gap ledger, provenance) and `risk.csv`, written when
+//! a pass is over; a later pass replaces both.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::replace::ReplacedFile;
+use super::{Labels, Sink, SinkError};
+use crate::event::{ChannelLedger, Event, Night, OvernightRisk, Pass, Started};
+use crate::statistics::SleepStatistics;
+
+/// Writes `night.json` and `risk.csv`.
+#[derive(Debug)]
+pub struct NightSink {
+    night: ReplacedFile,
+    risk: ReplacedFile,
+    labels: Vec<(String, String)>,
+    started: Option<Box<Started>>,
+}
+
+/// The content of `night.json`.
+#[derive(Serialize)]
+struct NightFile<'a> {
+    software: &'static str,
+    notice: &'static str,
+    pass: Pass,
+    statistics: &'a SleepStatistics,
+    risk: Option<&'a OvernightRisk>,
+    gap_ledger: &'a [ChannelLedger],
+    notes: &'a [String],
+    provenance: Option<&'a Started>,
+}
+
+impl NightSink {
+    /// Takes the places of both files in `out_dir`. `labels` is the (phecode, phenotype) of each
+    /// hazard and may be empty.
+    ///
+    /// # Errors
+    /// The place of a file cannot be freed.
+    pub fn open(out_dir: &Path, labels: Vec<(String, String)>) -> Result<Self, SinkError> {
+        Ok(NightSink {
+            night: ReplacedFile::open(out_dir, "night.json")?,
+            risk: ReplacedFile::open(out_dir, "risk.csv")?,
+            labels,
+            started: None,
+        })
+    }
+
+    fn write(&self, night: &Night) -> Result<(), SinkError> {
+        let content = NightFile {
+            software: concat!("sfm-stream ", env!("CARGO_PKG_VERSION")),
+            notice: "research software, not a medical device; log-hazards are relative: no \
+                     probabilities, no diagnosis",
+            pass: night.pass,
+            statistics: &night.statistics,
+            risk: night.risk.as_ref(),
+            gap_ledger: &night.ledger,
+            notes: &night.notes,
+            provenance: self.started.as_deref(),
+        };
+        let mut json = serde_json::to_vec_pretty(&content)
+            .map_err(|reason| self.night.cannot_write(reason))?;
+        json.push(b'\n');
+        self.night.write(&json)?;
+        let risk = risk_csv(night.risk.as_ref(), &self.labels)
+            .map_err(|reason| self.risk.cannot_write(reason))?;
+        self.risk.write(risk.as_bytes())
+    }
+}
+
+impl Sink for NightSink {
+    fn name(&self) -> String {
+        self.night.path().display().to_string()
+    }
+
+    fn take(&mut self, event: &Event) -> Result<(), SinkError> {
+        match event {
+            Event::Started(started) => self.started = Some(started.clone()),
+            Event::Night(night) => self.write(night)?,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// One row a hazard; the percentile is empty where the bundle brings no reference cohort.
+fn risk_csv(risk: Option<&OvernightRisk>, labels: &Labels) -> Result<String, std::fmt::Error> {
+    let mut text = String::from("label_idx,phecode,phenotype,log_hazard,percentile\n");
+    let Some(risk) = risk else { return Ok(text) };
+    for (index, log_hazard) in risk.log_hazards.iter().enumerate() {
+        let (phecode, phenotype) =
+            labels.get(index).map_or(("", ""), |(code, name)| (code.as_str(), name.as_str()));
+        write!(text, "{index},{},{},{log_hazard},", quoted(phecode), quoted(phenotype))?;
+        let percentile = risk.percentiles.as_ref().and_then(|p| p.get(index));
+        if let Some(percentile) = percentile.filter(|p| p.is_finite()) {
+            write!(text, "{percentile}")?;
+        }
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// A CSV field, quoted where RFC 4180 asks for it.
+fn quoted(field: &str) -> std::borrow::Cow<'_, str> {
+    if field.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", field.replace('"', "\"\"")).into()
+    } else {
+        field.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_quoted_by_rfc_4180() {
+        assert_eq!(quoted("Atrial fibrillation"), "Atrial fibrillation");
+        assert_eq!(quoted("Fracture, \"hip\""), "\"Fracture, \"\"hip\"\"\"");
+        assert_eq!(quoted("two\nlines"), "\"two\nlines\"");
+    }
+
+    #[test]
+    fn a_missing_label_or_percentile_is_an_empty_field() {
+        let risk = OvernightRisk {
+            embedding: vec![],
+            log_hazards: vec![-0.25, 1.5],
+            percentiles: Some(vec![97.5, f32::NAN]),
+            tokens: 2,
+            tokens_left_out: 0,
+        };
+        let labels = [("427.2".to_owned(), "Fibrillation, atrial".to_owned())];
+        let csv = risk_csv(Some(&risk), &labels).expect("text");
+        assert_eq!(
+            csv,
+            "label_idx,phecode,phenotype,log_hazard,percentile\n\
+             0,427.2,\"Fibrillation, atrial\",-0.25,97.5\n1,,,1.5,\n"
+        );
+    }
+}

@@ -1,0 +1,144 @@
+//! The thread the sinks run on and the bounded queue before it. The pipeline hands events over
+//! and goes on; a slow disk delays files, not sleep stages.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel,
+};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::{Sink, SinkError};
+use crate::event::Event;
+
+/// Events the queue holds. Were all of them windows (123 kB at E = 128), it would hold 31 MB.
+const QUEUE: usize = 256;
+
+/// Longest time from an event to its place in the files that are replaced as a whole.
+const PUBLISH_AFTER: Duration = Duration::from_millis(500);
+
+/// What the pipeline does when the queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Wait: a file being replayed can wait.
+    Wait,
+    /// Drop the event and count it: sensors do not wait. The beginning and the end of a pass are
+    /// never dropped.
+    Drop,
+}
+
+/// The running sinks.
+#[derive(Debug)]
+pub struct Sinks {
+    queue: Option<SyncSender<Event>>,
+    failures: Receiver<String>,
+    thread: Option<JoinHandle<()>>,
+    when_full: WhenFull,
+    dropped: u64,
+}
+
+impl Sinks {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The operating system gives no thread.
+    pub fn start(sinks: Vec<Box<dyn Sink>>, when_full: WhenFull) -> Result<Self, SinkError> {
+        let (queue, events) = sync_channel(QUEUE);
+        let (report, failures) = channel();
+        let thread = std::thread::Builder::new()
+            .name("sinks".to_owned())
+            .spawn(move || run(sinks, &events, &report))
+            .map_err(|reason| SinkError(format!("the sinks' thread cannot start ({reason})")))?;
+        Ok(Sinks { queue: Some(queue), failures, thread: Some(thread), when_full, dropped: 0 })
+    }
+
+    /// Hands an event to every sink that still runs.
+    pub fn send(&mut self, event: Event) {
+        let Some(queue) = &self.queue else { return };
+        let must_arrive = matches!(event, Event::Started(_) | Event::Night(_));
+        // A closed queue means that the thread is gone: `finish` says so.
+        if self.when_full == WhenFull::Wait || must_arrive {
+            let _ = queue.send(event);
+        } else if let Err(TrySendError::Full(_)) = queue.try_send(event) {
+            self.dropped += 1;
+        }
+    }
+
+    /// What failed since the last call, one line a sink.
+    pub fn failures(&mut self) -> Vec<String> {
+        self.failures.try_iter().collect()
+    }
+
+    /// Waits until every event is written and returns what failed and was not yet reported.
+    pub fn finish(mut self) -> Vec<String> {
+        let died = self.join();
+        let mut lines = self.failures();
+        if died {
+            lines.push("the sinks' thread ended early; the output is incomplete".to_owned());
+        }
+        if self.dropped > 0 {
+            lines.push(format!(
+                "the disk was too slow: {} events are missing in the output",
+                self.dropped
+            ));
+        }
+        lines
+    }
+
+    /// Closes the queue and waits for the thread; true if it panicked.
+    fn join(&mut self) -> bool {
+        self.queue = None;
+        self.thread.take().is_some_and(|thread| thread.join().is_err())
+    }
+}
+
+impl Drop for Sinks {
+    /// A run that ends early still writes what it has.
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+/// The thread: takes events until the queue closes and publishes half a second after the first
+/// event that is not published yet.
+fn run(mut sinks: Vec<Box<dyn Sink>>, events: &Receiver<Event>, report: &Sender<String>) {
+    let mut due: Option<Instant> = None;
+    loop {
+        let next = match due {
+            None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(due) => events.recv_timeout(due.saturating_duration_since(Instant::now())),
+        };
+        match next {
+            Ok(event) => {
+                each(&mut sinks, report, |sink| sink.take(&event));
+                due.get_or_insert_with(|| Instant::now() + PUBLISH_AFTER);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        if due.is_some_and(|due| Instant::now() >= due) {
+            each(&mut sinks, report, |sink| sink.publish());
+            due = None;
+        }
+    }
+    each(&mut sinks, report, |sink| sink.finish());
+}
+
+/// Calls every sink, and reports and drops the ones that fail. A panic of a sink is a failure of
+/// this sink alone.
+fn each(
+    sinks: &mut Vec<Box<dyn Sink>>,
+    report: &Sender<String>,
+    mut call: impl FnMut(&mut dyn Sink) -> Result<(), SinkError>,
+) {
+    sinks.retain_mut(|sink| {
+        let failure = match catch_unwind(AssertUnwindSafe(|| call(sink.as_mut()))) {
+            Ok(Ok(())) => return true,
+            Ok(Err(failure)) => failure.to_string(),
+            Err(_) => format!("{}: its writer broke down; nothing more goes there", sink.name()),
+        };
+        // Nobody listens any more: there is nobody to tell.
+        let _ = report.send(failure);
+        false
+    });
+}

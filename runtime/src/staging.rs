@@ -1,0 +1,356 @@
+//! Tokens to sleep stages. The staging head runs in parts so that no score matrix of the whole
+//! night ever exists: pooling by rows, attention by blocks of query rows against all keys
+//! (exact), then the recurrent part. Live, the same head looks at the last minutes only.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use sfm_models::{Bundle, Modality, SleepStage, graph};
+
+use crate::encode::{EPOCH_PATCHES, ROWS, TokenLog, load_graph, padded, pool_modalities};
+use crate::event::{EpochStatus, Pass, SleepEpoch};
+use crate::infer::backend::Backend;
+use crate::infer::{InferError, Input, Session};
+use crate::timing::{Step, Timings};
+
+/// Seconds of one scoring epoch.
+pub const EPOCH_S: f64 = 30.0;
+/// Tokens the live pass looks back on: 15 min. The whole night so far would cost its square.
+pub const LIVE_CONTEXT: usize = 180;
+/// An epoch with fewer present 5-s tokens than this is `?`.
+const MIN_TOKENS: usize = EPOCH_PATCHES / 2;
+
+/// The staging head on an engine.
+pub struct Stager {
+    pool: Arc<dyn Session>,
+    layers: Vec<AttentionLayer>,
+    rnn: Arc<dyn Session>,
+    embed_dim: usize,
+    max_seq_length: usize,
+    timings: Arc<Timings>,
+}
+
+struct AttentionLayer {
+    key_value: Arc<dyn Session>,
+    attend: Arc<dyn Session>,
+}
+
+impl Stager {
+    /// Loads the staging head of `bundle`; `None` if it has none.
+    ///
+    /// # Errors
+    /// [`InferError`] if the engine refuses a graph.
+    pub fn load(
+        bundle: &Bundle,
+        backend: &Backend,
+        timings: Arc<Timings>,
+    ) -> Result<Option<Self>, InferError> {
+        let Some(staging) = &bundle.manifest().staging else { return Ok(None) };
+        let layers = (0..staging.layers)
+            .map(|layer| {
+                Ok(AttentionLayer {
+                    key_value: load_graph(bundle, backend, &graph::staging_key_value(layer))?,
+                    attend: load_graph(bundle, backend, &graph::staging_attend(layer))?,
+                })
+            })
+            .collect::<Result<_, InferError>>()?;
+        Ok(Some(Self {
+            pool: load_graph(bundle, backend, graph::STAGING_POOL)?,
+            layers,
+            rnn: load_graph(bundle, backend, graph::STAGING_RNN)?,
+            embed_dim: bundle.manifest().base.embed_dim,
+            max_seq_length: staging.max_seq_length,
+            timings,
+        }))
+    }
+
+    /// Stages a whole night: one softmax [5] a token, NaN where the token is absent. Longer
+    /// nights than the positional table go in overlapping stretches of its length; a token takes
+    /// the stretch whose middle is nearest.
+    ///
+    /// # Errors
+    /// [`InferError`] of the engine.
+    pub fn night(&self, log: &TokenLog) -> Result<Vec<[f32; SleepStage::COUNT]>, InferError> {
+        let mut probabilities = Vec::with_capacity(log.len());
+        for stretch in stretches(log.len(), self.max_seq_length) {
+            let rows = stretch.end - stretch.start;
+            let positions: Vec<i64> = (0..rows as i64).collect();
+            let x = self.pooled(log, stretch.start, &positions)?;
+            let present = any_present(log, stretch.start..stretch.end);
+            let softmax = self.probabilities(x, &present, rows)?;
+            probabilities.truncate(stretch.takes_from);
+            probabilities.extend_from_slice(&softmax[stretch.takes_from - stretch.start..]);
+        }
+        Ok(probabilities)
+    }
+
+    /// Number of stretches [`Stager::night`] needs for `tokens` tokens.
+    pub fn stretches(&self, tokens: usize) -> usize {
+        stretches(tokens, self.max_seq_length).len()
+    }
+
+    /// Modalities to one row each, with position and LayerNorm: [positions.len(), E] of the log's
+    /// rows from `first` on.
+    fn pooled(
+        &self,
+        log: &TokenLog,
+        first: usize,
+        positions: &[i64],
+    ) -> Result<Vec<f32>, InferError> {
+        let rows = first..first + positions.len();
+        pool_modalities(
+            self.pool.as_ref(),
+            self.embed_dim,
+            log.rows(rows),
+            Some(positions),
+            (&self.timings, Step::Staging),
+        )
+    }
+
+    /// Attention and recurrence over pooled rows `x` [T, E] with `present` [T]: softmax [T, 5] of
+    /// the first `rows` rows; those behind are padding.
+    fn probabilities(
+        &self,
+        mut x: Vec<f32>,
+        present: &[f32],
+        rows: usize,
+    ) -> Result<Vec<[f32; SleepStage::COUNT]>, InferError> {
+        for layer in &self.layers {
+            x = self.attention_layer(layer, &x, present)?;
+        }
+        let mut logits = vec![0.0; rows * SleepStage::COUNT];
+        let input = [Input::F32(&[rows, self.embed_dim], &x[..rows * self.embed_dim])];
+        self.timings.measure(Step::Staging, || self.rnn.run(&input, &mut [&mut logits]))?;
+        Ok(logits
+            .chunks_exact(SleepStage::COUNT)
+            .zip(present)
+            .map(|(logits, &p)| if p > 0.0 { softmax(logits) } else { [f32::NAN; 5] })
+            .collect())
+    }
+
+    fn attention_layer(
+        &self,
+        layer: &AttentionLayer,
+        x: &[f32],
+        present: &[f32],
+    ) -> Result<Vec<f32>, InferError> {
+        let embed_dim = self.embed_dim;
+        let block = ROWS * embed_dim;
+        let keys = present.len();
+        let (mut key, mut value) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+        key.par_chunks_mut(block)
+            .zip(value.par_chunks_mut(block))
+            .zip(x.par_chunks(block))
+            .try_for_each(|((key, value), x)| {
+                let (mut k, mut v) = (vec![0.0; block], vec![0.0; block]);
+                let rows = padded(x, block);
+                let input = [Input::F32(&[ROWS, embed_dim], &rows)];
+                self.timings.measure(Step::Staging, || {
+                    layer.key_value.run(&input, &mut [&mut k, &mut v])
+                })?;
+                key.copy_from_slice(&k[..key.len()]);
+                value.copy_from_slice(&v[..value.len()]);
+                Ok(())
+            })?;
+        let mut y = vec![0.0; x.len()];
+        y.par_chunks_mut(block).zip(x.par_chunks(block)).try_for_each(|(y, x)| {
+            let rows = padded(x, block);
+            let mut out = vec![0.0; block];
+            let inputs = [
+                Input::F32(&[ROWS, embed_dim], &rows),
+                Input::F32(&[keys, embed_dim], &key),
+                Input::F32(&[keys, embed_dim], &value),
+                Input::F32(&[keys], present),
+            ];
+            self.timings
+                .measure(Step::Staging, || layer.attend.run(&inputs, &mut [&mut out]))?;
+            y.copy_from_slice(&out[..y.len()]);
+            Ok(())
+        })?;
+        Ok(y)
+    }
+}
+
+/// The live side of staging: pooled rows of all settled tokens, and of the open window.
+pub struct LiveStager {
+    stager: Arc<Stager>,
+    /// [n, E] pooled rows and [n] presence.
+    x: Vec<f32>,
+    present: Vec<f32>,
+    settled: usize,
+}
+
+impl LiveStager {
+    /// Nothing seen yet.
+    pub fn new(stager: Arc<Stager>) -> Self {
+        Self { stager, x: Vec::new(), present: Vec::new(), settled: 0 }
+    }
+
+    /// Stages the log's tokens from `first` on with the last [`LIVE_CONTEXT`] tokens of the log as
+    /// context; tokens behind the last settled one are pooled anew. Returns one softmax a token.
+    ///
+    /// # Errors
+    /// [`InferError`] of the engine.
+    pub fn stage(
+        &mut self,
+        log: &TokenLog,
+        first: usize,
+    ) -> Result<Vec<[f32; SleepStage::COUNT]>, InferError> {
+        let embed_dim = self.stager.embed_dim;
+        let len = log.len();
+        self.x.truncate(self.settled * embed_dim);
+        self.present.truncate(self.settled);
+        let positions: Vec<i64> = (self.settled..len)
+            .map(|token| live_position(token, self.stager.max_seq_length))
+            .collect();
+        self.x.extend(self.stager.pooled(log, self.settled, &positions)?);
+        self.present.extend(any_present(log, self.settled..len));
+
+        let context = LIVE_CONTEXT.min(self.stager.max_seq_length);
+        let from = len.saturating_sub(context);
+        // Padded to one length: masked in the attention, left out of the recurrence.
+        let mut x = self.x[from * embed_dim..].to_vec();
+        let mut present = self.present[from..].to_vec();
+        x.resize(context * embed_dim, 0.0);
+        present.resize(context, 0.0);
+        let softmax = self.stager.probabilities(x, &present, len - from)?;
+        Ok(softmax[first - from..].to_vec())
+    }
+
+    /// The log's tokens so far will not change any more.
+    pub fn settle(&mut self, log: &TokenLog) {
+        self.settled = log.len();
+    }
+}
+
+/// The row of the positional table for a live token: its index, and in nights longer than the
+/// table the second half again and again.
+fn live_position(token: usize, table: usize) -> i64 {
+    let half = table / 2;
+    if token < table { token as i64 } else { (half + (token - half) % (table - half)) as i64 }
+}
+
+/// Whether any modality is present, 1.0 or 0.0 a token.
+fn any_present(log: &TokenLog, range: std::ops::Range<usize>) -> Vec<f32> {
+    range
+        .map(|row| {
+            let cells = &log.present()[row * Modality::COUNT..][..Modality::COUNT];
+            f32::from(u8::from(cells.iter().any(|&p| p > 0.0)))
+        })
+        .collect()
+}
+
+/// Part of a night that is staged at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stretch {
+    start: usize,
+    end: usize,
+    /// First token whose stage is taken from this stretch rather than the one before.
+    takes_from: usize,
+}
+
+fn stretches(tokens: usize, longest: usize) -> Vec<Stretch> {
+    if tokens == 0 {
+        return Vec::new();
+    }
+    if tokens <= longest {
+        return vec![Stretch { start: 0, end: tokens, takes_from: 0 }];
+    }
+    let step = (longest / 2).max(1);
+    let mut all: Vec<Stretch> = Vec::new();
+    let mut start = 0;
+    loop {
+        let end = (start + longest).min(tokens);
+        let start_here = end - longest;
+        let takes_from = match all.last() {
+            // Half way between the two middles.
+            Some(last) => (last.start + start_here + longest) / 2,
+            None => 0,
+        };
+        all.push(Stretch { start: start_here, end, takes_from });
+        if end == tokens {
+            return all;
+        }
+        start += step;
+    }
+}
+
+/// Stable softmax of one token's logits.
+fn softmax(logits: &[f32]) -> [f32; SleepStage::COUNT] {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut p = [0.0; SleepStage::COUNT];
+    for (p, &logit) in p.iter_mut().zip(logits) {
+        *p = (logit - largest).exp();
+    }
+    let sum: f32 = p.iter().sum();
+    p.map(|v| v / sum)
+}
+
+/// Scores epoch `epoch` from the softmaxes of its tokens (up to six; NaN where absent).
+pub fn score_epoch(
+    pass: Pass,
+    epoch: u32,
+    tokens: &[[f32; SleepStage::COUNT]],
+    quality: f32,
+    status: EpochStatus,
+) -> SleepEpoch {
+    let present: Vec<_> = tokens.iter().filter(|p| !p[0].is_nan()).collect();
+    let mut probabilities = [f32::NAN; SleepStage::COUNT];
+    if !present.is_empty() {
+        for (class, p) in probabilities.iter_mut().enumerate() {
+            *p = present.iter().map(|t| t[class]).sum::<f32>() / present.len() as f32;
+        }
+    }
+    let best = SleepStage::ALL.into_iter().reduce(|best, stage| {
+        if probabilities[stage.index()] > probabilities[best.index()] { stage } else { best }
+    });
+    let stage = best.filter(|_| present.len() >= MIN_TOKENS);
+    SleepEpoch {
+        pass,
+        epoch,
+        onset_s: f64::from(epoch) * EPOCH_S,
+        stage,
+        probabilities,
+        quality,
+        status,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stretches_cover_every_token_once_and_fit_the_table() {
+        for (tokens, longest) in [(1, 10), (10, 10), (11, 10), (25, 10), (17_280, 8_196), (101, 7)] {
+            let all = stretches(tokens, longest);
+            assert_eq!(all[0].takes_from, 0);
+            assert_eq!(all.last().map(|s| s.end), Some(tokens));
+            for (stretch, next) in all.iter().zip(&all[1..]) {
+                assert!(stretch.takes_from < next.takes_from, "{all:?}");
+                assert!(next.takes_from < stretch.end && next.takes_from >= next.start, "{all:?}");
+            }
+            assert!(all.iter().all(|s| s.end - s.start <= longest));
+        }
+    }
+
+    #[test]
+    fn live_positions_stay_in_the_table() {
+        assert_eq!(live_position(99, 100), 99);
+        assert_eq!(live_position(100, 100), 50);
+        assert!((0..1000).all(|t| (0..100).contains(&live_position(t, 100))));
+    }
+
+    #[test]
+    fn an_epoch_with_too_little_signal_has_no_stage() {
+        let nan = [f32::NAN; 5];
+        let n2 = [0.1, 0.1, 0.6, 0.1, 0.1];
+        let of = |tokens: &[[f32; 5]]| score_epoch(Pass::Final, 3, tokens, 1.0, EpochStatus::Final);
+        assert_eq!(of(&[nan, nan, nan, nan, n2, n2]).stage, None);
+        let scored = of(&[nan, nan, nan, n2, n2, n2]);
+        assert_eq!(scored.stage, Some(SleepStage::N2));
+        assert_eq!(scored.onset_s, 90.0);
+        assert!((scored.probabilities[2] - 0.6).abs() < 1e-6);
+        assert!(of(&[nan; 6]).probabilities.iter().all(|p| p.is_nan()));
+    }
+}

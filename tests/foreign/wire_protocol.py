@@ -1,0 +1,267 @@
+"""The wire protocol, written from firmware-bridge/PROTOCOL.md alone: standard library only.
+
+    wire_protocol.py check GOLDEN.json   decode and encode the golden vectors; exit 1 if one differs
+    wire_protocol.py send                write a session of one sensor to standard output, with noise
+    wire_protocol.py receive             read frames from standard input, print a line of JSON each
+"""
+
+import json
+import struct
+import sys
+import zlib
+
+MAX_FRAME_BYTES = 1024
+SCHEMA = "6255b5a8e3d962c0"
+FORMAT_BYTES = {"I16": 2, "I24": 3, "I32": 4}
+
+FORMATS = list(FORMAT_BYTES)
+MARKS = ["Button", "LightsOff", "LightsOn"]
+REASONS = ["Stopped", "Battery", "Fault"]
+
+FROM_DEVICE = [
+    ("Hello", [("protocol", "u16"), ("schema", "bytes8"), ("device", "u64"), ("session", "u64"),
+               ("tick_hz", "u32"), ("channels", "u8"), ("model", "text")]),
+    ("Channel", [("channel", "u8"), ("label", "text"), ("unit", "text"), ("samples", "u32"),
+                 ("seconds", "u32"), ("digital_min", "i32"), ("digital_max", "i32"),
+                 ("physical_min", "f32"), ("physical_max", "f32"), ("bits", "u8")]),
+    ("Samples", [("channel", "u8"), ("counter", "u64"), ("tick", "u64"), ("format", FORMATS),
+                 ("payload", "bytes")]),
+    ("Mark", [("number", "u32"), ("tick", "u64"), ("kind", MARKS)]),
+    ("Status", [("tick", "u64"), ("battery_percent", "u8?"),
+                ("temperature_decicelsius", "i16?"), ("dropped_blocks", "u32")]),
+    ("Contact", [("channel", "u8"), ("tick", "u64"), ("lead_off", "bool"),
+                 ("impedance_ohm", "u32?")]),
+    ("TimeReply", [("request", "u32"), ("received_tick", "u64"), ("sent_tick", "u64")]),
+    ("Bye", [("reason", REASONS)]),
+]
+FROM_HOST = [
+    ("Start", []),
+    ("Stop", []),
+    ("TimeRequest", [("request", "u32")]),
+    ("Acknowledge", [("channel", "u8"), ("counter", "u64")]),
+]
+DIRECTIONS = {"device": FROM_DEVICE, "host": FROM_HOST}
+
+
+class Refused(ValueError):
+    """A frame that has to be thrown away."""
+
+
+def varint(value):
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def write(kind, value):
+    if isinstance(kind, list):
+        return varint(kind.index(value))
+    if kind.endswith("?"):
+        return b"\0" if value is None else b"\1" + write(kind[:-1], value)
+    if kind in ("u8", "bool"):
+        return bytes([value])
+    if kind in ("u16", "u32", "u64"):
+        assert 0 <= value < 1 << int(kind[1:])
+        return varint(value)
+    if kind in ("i16", "i32"):
+        return varint(value * 2 if value >= 0 else -value * 2 - 1)
+    if kind == "f32":
+        return struct.pack("<f", value)
+    if kind == "bytes8":
+        return bytes.fromhex(value)
+    raw = value.encode() if kind == "text" else bytes.fromhex(value)
+    return varint(len(raw)) + raw
+
+
+class Reader:
+    def __init__(self, raw):
+        self.raw, self.at = raw, 0
+
+    def take(self, count):
+        piece = self.raw[self.at:self.at + count]
+        if len(piece) < count:
+            raise Refused("cut short")
+        self.at += count
+        return piece
+
+    def varint(self, bits):
+        value = 0
+        for shift in range(0, bits, 7):
+            byte = self.take(1)[0]
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                if value >> bits:
+                    raise Refused("number too large")
+                return value
+        raise Refused("number too long")
+
+    def read(self, kind):
+        if isinstance(kind, list):
+            number = self.varint(32)
+            if number >= len(kind):
+                raise Refused("unknown choice")
+            return kind[number]
+        if kind.endswith("?"):
+            return self.read(kind[:-1]) if self.read("bool") else None
+        if kind == "bool":
+            byte = self.take(1)[0]
+            if byte > 1:
+                raise Refused("no bool")
+            return byte == 1
+        if kind == "u8":
+            return self.take(1)[0]
+        if kind in ("u16", "u32", "u64"):
+            return self.varint(int(kind[1:]))
+        if kind in ("i16", "i32"):
+            zigzag = self.varint(int(kind[1:]))
+            return zigzag >> 1 if zigzag % 2 == 0 else -(zigzag >> 1) - 1
+        if kind == "f32":
+            return struct.unpack("<f", self.take(4))[0]
+        if kind == "bytes8":
+            return self.take(8).hex()
+        raw = self.take(self.varint(32))
+        return raw.decode() if kind == "text" else raw.hex()
+
+
+def cobs(raw):
+    out = bytearray()
+    for group in raw.split(b"\0"):
+        while len(group) >= 254:
+            out += b"\xff" + group[:254]
+            group = group[254:]
+        out += bytes([len(group) + 1]) + group
+    return bytes(out)
+
+
+def uncobs(raw):
+    out, at = bytearray(), 0
+    while at < len(raw):
+        code = raw[at]
+        if at + code > len(raw):
+            raise Refused("no COBS code")
+        out += raw[at + 1:at + code]
+        at += code
+        if code != 0xFF and at < len(raw):
+            out.append(0)
+    return bytes(out)
+
+
+def encode(direction, message):
+    """`message`: {"type": name, field: value ...} to a frame."""
+    names = [name for name, _ in DIRECTIONS[direction]]
+    number = names.index(message["type"])
+    body = varint(number)
+    for field, kind in DIRECTIONS[direction][number][1]:
+        body += write(kind, message[field])
+    frame = cobs(body + struct.pack("<I", zlib.crc32(body))) + b"\0"
+    assert len(frame) <= MAX_FRAME_BYTES
+    return frame
+
+
+def decode(direction, frame):
+    """A frame without its zero byte to a message."""
+    if len(frame) >= MAX_FRAME_BYTES:
+        raise Refused("too long")
+    plain = uncobs(frame)
+    body, crc = plain[:-4], plain[-4:]
+    if len(plain) < 4 or struct.pack("<I", zlib.crc32(body)) != crc:
+        raise Refused("CRC")
+    reader = Reader(body)
+    number = reader.varint(32)
+    if number >= len(DIRECTIONS[direction]):
+        raise Refused("unknown message")
+    name, fields = DIRECTIONS[direction][number]
+    message = {"type": name} | {field: reader.read(kind) for field, kind in fields}
+    if reader.at != len(body):
+        raise Refused("bytes left over")
+    return message
+
+
+def one_bit_flipped(frame):
+    for at, byte in enumerate(frame):
+        flipped = byte ^ 1 << at % 8
+        if flipped:  # a zero byte would cut the frame in two
+            yield frame[:at] + bytes([flipped]) + frame[at + 1:]
+
+
+def is_refused(direction, frame):
+    try:
+        decode(direction, frame)
+    except Refused:
+        return True
+    return False
+
+
+def check(path):
+    with open(path, encoding="utf-8") as file:
+        vectors = json.load(file)
+    seen = set()
+    for vector in vectors:
+        direction, message, frame = vector["from"], vector["message"], bytes.fromhex(vector["frame"])
+        seen.add((direction, message["type"]))
+        encoded = encode(direction, message)
+        # The one freedom of COBS: 01 after a full part at the very end.
+        assert frame == encoded or frame[:-1] + b"\1\0" == encoded, (message, encoded.hex())
+        assert frame.endswith(b"\0") and 0 not in frame[:-1], message
+        assert decode(direction, frame[:-1]) == message, decode(direction, frame[:-1])
+        assert all(is_refused(direction, broken) for broken in one_bit_flipped(frame[:-1])), message
+    everything = {(d, name) for d, messages in DIRECTIONS.items() for name, _ in messages}
+    assert seen == everything, everything - seen
+    print(f"{len(vectors)} vectors agree")
+
+
+def send(out):
+    """Two channels of 64 blocks each, with noise between the frames."""
+    def write_frame(**message):
+        out.write(encode("device", message))
+
+    out.write(b"\x55boot noise\0")
+    write_frame(type="Hello", protocol=1, schema=SCHEMA, device=0x5F3, session=1 << 63, tick_hz=32768,
+                channels=2, model="sender in Python")
+    for channel, (label, top) in enumerate([("EEG C4-M1", 8388607), ("SpO2", 1000)]):
+        write_frame(type="Channel", channel=channel, label=label, unit="uV" if top > 1000 else "%",
+                    samples=256, seconds=1, digital_min=-top - 1, digital_max=top,
+                    physical_min=-3276.8, physical_max=3276.7, bits=24)
+    for block in range(64):
+        for channel, form in enumerate(["I24", "I16"]):
+            start = 100 * block
+            values = [sample_value(channel, start + i) for i in range(100)]
+            width = FORMAT_BYTES[form]
+            payload = b"".join(v.to_bytes(width, "little", signed=True) for v in values)
+            write_frame(type="Samples", channel=channel, counter=start, tick=128 * start, format=form,
+                        payload=payload.hex())
+        if block % 8 == 3:
+            out.write(bytes(range(1, 200)) + b"\0\0")
+    write_frame(type="Bye", reason="Stopped")
+
+
+def sample_value(channel, index):
+    """What sample `index` of `channel` is: the receiver of the test computes the same."""
+    return (index * 40_503) % 16_000_000 - 8_000_000 if channel == 0 else (index * 7) % 2000 - 1000
+
+
+def receive(source, direction="host"):
+    for frame in source.read().split(b"\0"):
+        if frame:
+            try:
+                print(json.dumps(decode(direction, frame)))
+            except Refused as reason:
+                print(json.dumps({"refused": str(reason)}))
+
+
+def main():
+    if sys.argv[1:2] == ["check"] and len(sys.argv) == 3:
+        check(sys.argv[2])
+    elif sys.argv[1:] == ["send"]:
+        send(sys.stdout.buffer)
+    elif sys.argv[1:] == ["receive"]:
+        receive(sys.stdin.buffer)
+    else:
+        raise SystemExit(__doc__)
+
+
+if __name__ == "__main__":
+    main()
