@@ -156,8 +156,8 @@ impl Header {
         input.read_exact(&mut table)?;
 
         let mut warnings = Vec::new();
-        if !field::integer(header_bytes_field)
-            .is_some_and(|(n, _)| i64::from(n) == header_bytes as i64)
+        if field::integer(header_bytes_field)
+            .is_none_or(|(n, _)| i64::from(n) != header_bytes as i64)
         {
             warnings.push(format!(
                 "header length field is wrong; {header_bytes} bytes taken from the number of signals"

@@ -15,7 +15,7 @@ const HDF5_SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
 /// A file that can be read more than once.
 pub enum Recording {
     /// EDF, EDF+, BDF or BDF+.
-    Edf(EdfSource),
+    Edf(Box<EdfSource>),
     /// Preprocessed HDF5.
     Store(StoreSource),
 }
@@ -41,7 +41,7 @@ pub fn open(path: &Path) -> Result<Recording, SourceError> {
     match magic.as_slice() {
         HDF5_SIGNATURE => Ok(Recording::Store(StoreSource::open(path)?)),
         [0xff, b'B', b'I', b'O', ..] | [b'0', b' ' | 0, ..] => {
-            Ok(Recording::Edf(EdfSource::open(path)?))
+            Ok(Recording::Edf(Box::new(EdfSource::open(path)?)))
         }
         _ => Err(refuse("is neither EDF, BDF nor HDF5; export the recording as EDF or EDF+")),
     }
@@ -69,7 +69,7 @@ impl Recording {
     #[must_use]
     pub fn with_block_samples(self, samples: usize) -> Self {
         match self {
-            Recording::Edf(source) => Recording::Edf(source.with_block_samples(samples)),
+            Recording::Edf(source) => Recording::Edf(Box::new(source.with_block_samples(samples))),
             Recording::Store(source) => Recording::Store(source.with_block_samples(samples)),
         }
     }

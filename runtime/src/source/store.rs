@@ -13,8 +13,10 @@ use crate::signal::{SampleBlock, SignalInfo, StreamInfo};
 const RATE_HZ: f64 = 128.0;
 /// Samples read at once, about 4 min, rounded up to whole chunks of the data set.
 const PIECE_SAMPLES: usize = 1 << 15;
-/// Chunks beyond this are read in parts, though each part decompresses the chunk again.
+/// Chunks beyond this (2.3 h) are read in parts, though each part decompresses the chunk again.
 const MAX_PIECE_SAMPLES: usize = 1 << 20;
+/// The library allocates chunks by the size the file claims; 36 h of a channel are enough.
+const MAX_CHUNK_SAMPLES: usize = 1 << 24;
 /// 31 days: a longer data set is damage, not sleep.
 const MAX_SAMPLES: usize = 31 * 86_400 * 128;
 /// More data sets than any montage has channels.
@@ -156,9 +158,12 @@ impl Channel {
             DatatypeMessage::FloatingPoint { size: size @ (2 | 4 | 8), .. } => size as usize,
             _ => return Err("holds no floats".to_owned()),
         };
-        let chunk = dataset.chunk_dims().and_then(|dims| dims.first().copied());
-        let chunk = chunk.unwrap_or(1).clamp(1, MAX_PIECE_SAMPLES);
-        let piece_samples = PIECE_SAMPLES.next_multiple_of(chunk);
+        let chunk = match dataset.chunk_dims().as_deref() {
+            None => 1,
+            Some(&[samples]) if (1..=MAX_CHUNK_SAMPLES).contains(&samples) => samples,
+            Some(dims) => return Err(format!("has chunks of {dims:?} samples")),
+        };
+        let piece_samples = PIECE_SAMPLES.next_multiple_of(chunk).min(MAX_PIECE_SAMPLES);
         Ok(Channel {
             dataset,
             float_bytes,
