@@ -148,8 +148,7 @@ impl Intake {
     fn note_silence(&mut self) {
         let heard_s = self.channels().map(|c| c.fresh_s).fold(0.0, f64::max);
         for channel in self.modalities.iter_mut().flat_map(|m| &mut m.channels) {
-            channel.silent_s =
-                if channel.fresh_s > 0.0 { 0.0 } else { channel.silent_s + heard_s };
+            channel.silent_s = if channel.fresh_s > 0.0 { 0.0 } else { channel.silent_s + heard_s };
         }
     }
 

@@ -46,10 +46,7 @@ fn info(bundle: &Bundle) -> String {
     line("license:", manifest.license.clone());
     line("training data:", manifest.training.data.clone());
     if manifest.training.random_weights {
-        line(
-            "warning:",
-            "random weights: results show arithmetic, nothing of a person".to_owned(),
-        );
+        line("warning:", "random weights: results show arithmetic, nothing of a person".to_owned());
     }
     let of_base = format!(
         "embedding {}, {} layer(s), {} heads, windows of {} patches of {} samples at {} Hz",

@@ -20,8 +20,8 @@ use crate::night::Demographics;
 use crate::pipeline::{
     Network, Options, PassOutcome, PipelineError, Surroundings, final_pass, live_pass, measure,
 };
-use crate::sink::{self, Sinks, WhenFull};
 use crate::signal::StreamInfo;
+use crate::sink::{self, Sinks, WhenFull};
 use crate::source::{self, Recording, Source};
 use crate::staging::EPOCH_S;
 
@@ -181,6 +181,7 @@ impl Session {
         stop: &AtomicBool,
     ) -> Result<(PassOutcome, Option<StageChanges>), Failure> {
         if passes == Passes::Final {
+            let begun = Instant::now();
             if !self.recording.info().preprocessed {
                 let mut ignore = |_| ();
                 let mut around = Surroundings { emit: &mut |_| (), progress: &mut ignore, stop };
@@ -188,15 +189,15 @@ impl Session {
                 self.options.stats = Some(stats.map_err(|e| self.failure(e))?);
                 self.recording.rewind();
             }
-            return Ok((self.pass(Pass::Final, output, stop)?, None));
+            return Ok((self.pass(Pass::Final, begun, output, stop)?, None));
         }
-        let live = self.pass(Pass::Live, output, stop)?;
+        let live = self.pass(Pass::Live, Instant::now(), output, stop)?;
         if passes == Passes::Live || stop.load(Ordering::Relaxed) {
             return Ok((live, None));
         }
         self.options.stats = Some(live.stats.clone());
         self.recording.rewind();
-        let last = self.pass(Pass::Final, output, stop)?;
+        let last = self.pass(Pass::Final, Instant::now(), output, stop)?;
         let changed = stage_changes(&live, &last);
         Ok((last, Some(changed)))
     }
@@ -204,6 +205,7 @@ impl Session {
     fn pass(
         &mut self,
         pass: Pass,
+        begun: Instant,
         output: &mut Output,
         stop: &AtomicBool,
     ) -> Result<PassOutcome, Failure> {
@@ -212,7 +214,7 @@ impl Session {
         for message in self.warnings.clone() {
             output.send(Event::Warning { message });
         }
-        let mut progress = Progress::new(self.started.duration_s, pass);
+        let mut progress = Progress::new(self.started.duration_s, pass, begun);
         let mut around = Surroundings {
             emit: &mut |event| output.send(event),
             progress: &mut |position_s| progress.at(position_s),
