@@ -75,7 +75,7 @@ fn no_run_differs_from_another() {
     let bench = Bench::new();
     let file = bench.file("study.edf", made.bytes());
     let mut first: Option<Vec<Value>> = None;
-    for _ in 0..8 {
+    for _ in 0..5 {
         bench.replay(&file, "--pass live").done();
         let events = bench.output().events;
         assert_eq!(events, *first.get_or_insert(events.clone()));
