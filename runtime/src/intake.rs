@@ -159,8 +159,11 @@ impl Intake {
         ledger
     }
 
-    /// Each channel's mean and standard deviation so far, by channel of the source.
-    pub fn stats(&self, signals: usize) -> Vec<Option<ChannelStats>> {
+    /// Each channel's mean and standard deviation over the whole recording, by channel of the
+    /// source: what was gathered or accumulated so far, and the part of a patch at the end.
+    pub fn conclude_stats(&mut self, signals: usize) -> Vec<Option<ChannelStats>> {
+        let ready = self.ready_patches();
+        self.modalities.par_iter_mut().for_each(|m| m.accumulate(ready, 1));
         let mut stats = vec![None; signals];
         for channel in self.channels() {
             stats[channel.ledger.channel] = channel.stats.stats();
@@ -202,7 +205,8 @@ impl ModalityIntake {
             for (row, raw) in self.raw.chunks_exact_mut(samples).enumerate() {
                 let is_present = channel.patches.take(first + row as u64, raw);
                 present[cell(row)] = f32::from(u8::from(is_present));
-                if is_present && matches!(normalization, Normalization::Running) {
+                // Of an absent patch, the samples that are there count; the others are NaN.
+                if matches!(normalization, Normalization::Running) {
                     channel.stats.add_patch(raw);
                 }
             }
@@ -229,9 +233,8 @@ impl ModalityIntake {
         for channel in &mut self.channels {
             self.raw.resize(self.patch_samples, 0.0);
             for row in 0..rows {
-                if channel.patches.take(first + row as u64, &mut self.raw) {
-                    channel.stats.add_patch(&self.raw);
-                }
+                channel.patches.take(first + row as u64, &mut self.raw);
+                channel.stats.add_patch(&self.raw);
             }
         }
     }

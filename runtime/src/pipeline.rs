@@ -21,7 +21,7 @@ use crate::night::{Demographics, RiskHead};
 use crate::ring::{RingWriter, WhenFull, rings};
 use crate::signal::{SampleBlock, StreamInfo};
 use crate::source::{Source, SourceError};
-use crate::staging::{EPOCH_S, LIVE_CONTEXT, LiveStager, Stager, score_epoch};
+use crate::staging::{EPOCH_S, LIVE_CONTEXT, LiveStager, Logits, Stager, score_epoch};
 use crate::statistics::SleepStatistics;
 use crate::timing::{Step, Timings};
 
@@ -145,11 +145,11 @@ pub fn live_pass(
             intake.advance(network.timings());
             live.take_epochs(&mut intake, &normalization, begin, around)?;
         }
-        live.close_window(around)?;
+        live.close_window(around);
         for gap in intake.take_gaps(f64::INFINITY) {
             (around.emit)(Event::Gap(gap));
         }
-        let stats = intake.stats(info.signals.len());
+        let stats = intake.conclude_stats(info.signals.len());
         let hypnogram = std::mem::take(&mut live.hypnogram);
         conclude(Pass::Live, network, options, &intake, (hypnogram, live.log, stats), around)
     };
@@ -217,7 +217,7 @@ pub fn measure(
             intake.modalities.par_iter_mut().for_each(|m| m.accumulate(taken, rows));
             taken = ready;
         }
-        Ok(intake.stats(signals))
+        Ok(intake.conclude_stats(signals))
     };
     run(source, montage, network, Pass::Final, None, drive)
 }
@@ -285,6 +285,8 @@ struct Live<'a> {
     lanes: Vec<LiveLane>,
     log: TokenLog,
     stager: Option<LiveStager>,
+    /// Latest logits of the open window's tokens.
+    window_logits: Vec<Logits>,
     /// Quality of each epoch so far.
     quality: Vec<f32>,
     hypnogram: Vec<SleepEpoch>,
@@ -318,6 +320,7 @@ impl<'a> Live<'a> {
             lanes,
             log: TokenLog::new(network.base.embed_dim),
             stager: network.staging.clone().map(LiveStager::new),
+            window_logits: Vec::new(),
             quality: Vec::new(),
             hypnogram: Vec::new(),
             taken: 0,
@@ -345,7 +348,7 @@ impl<'a> Live<'a> {
             begin = Instant::now();
             let window = self.network.base.window_patches as u64;
             if self.taken - self.window_start >= window {
-                self.close_window(around)?;
+                self.close_window(around);
             }
             (around.progress)(self.taken as f64 * EPOCH_S / EPOCH_PATCHES as f64);
             if around.stop.load(Ordering::Relaxed) {
@@ -373,8 +376,11 @@ impl<'a> Live<'a> {
         for gap in intake.take_gaps(until_s) {
             (around.emit)(Event::Gap(gap));
         }
-        let epoch = self.quality.len() - 1;
-        self.score(epoch, EpochStatus::Provisional, around)
+        if let Some(stager) = &mut self.stager {
+            self.window_logits = stager.stage(&self.log, self.window_start as usize)?;
+            self.score(self.quality.len() - 1, EpochStatus::Provisional, around);
+        }
+        Ok(())
     }
 
     /// Writes the open window's tokens into the log anew.
@@ -389,32 +395,24 @@ impl<'a> Live<'a> {
         Ok(())
     }
 
-    /// Scores the epochs from `first_epoch` on and emits them.
-    fn score(
-        &mut self,
-        first_epoch: usize,
-        status: EpochStatus,
-        around: &mut Surroundings<'_>,
-    ) -> Result<(), PipelineError> {
-        let Some(stager) = &mut self.stager else { return Ok(()) };
-        let logits = stager.stage(&self.log, first_epoch * EPOCH_PATCHES)?;
-        for (index, tokens) in logits.chunks(EPOCH_PATCHES).enumerate() {
-            let epoch = first_epoch + index;
+    /// Scores the open window's epochs from `first_epoch` on and emits them.
+    fn score(&mut self, first_epoch: usize, status: EpochStatus, around: &mut Surroundings<'_>) {
+        let window_epoch = self.window_start as usize / EPOCH_PATCHES;
+        let logits = self.window_logits.chunks(EPOCH_PATCHES).skip(first_epoch - window_epoch);
+        for (epoch, tokens) in (first_epoch..).zip(logits) {
             let scored = score_epoch(Pass::Live, epoch as u32, tokens, self.quality[epoch], status);
             self.hypnogram.truncate(epoch);
             self.hypnogram.push(scored.clone());
             (around.emit)(Event::Epoch(scored));
         }
-        Ok(())
     }
 
     /// Settles the open window's epochs, if there is one, and begins the next.
-    fn close_window(&mut self, around: &mut Surroundings<'_>) -> Result<(), PipelineError> {
+    fn close_window(&mut self, around: &mut Surroundings<'_>) {
         if self.taken == self.window_start {
-            return Ok(());
+            return;
         }
-        let first_epoch = self.window_start as usize / EPOCH_PATCHES;
-        self.score(first_epoch, EpochStatus::Settled, around)?;
+        self.score(self.window_start as usize / EPOCH_PATCHES, EpochStatus::Settled, around);
         let rows = (self.taken - self.window_start) as usize;
         let mut window =
             empty_window(Pass::Live, self.window_start as usize, rows, &self.network.base);
@@ -427,7 +425,6 @@ impl<'a> Live<'a> {
             stager.settle(&self.log);
         }
         self.window_start = self.taken;
-        Ok(())
     }
 }
 
