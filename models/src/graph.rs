@@ -20,9 +20,9 @@
 //!
 //! `demographics` is age, scaled to 0..1 by the manifest's `age_range`, and sex, 1 = male. T of the
 //! encoder is at most the rows of its positional table (at least `window_patches`), `position` is
-//! below `max_seq_length`. A row with nothing present gives finite values: zeros from the pooling
-//! graphs, meaningless ones elsewhere, which no other row sees. `embedding` is the mean over all
-//! T rows.
+//! below `max_seq_length`. A row with nothing present gives finite values, zeros from [`POOL`] and
+//! [`RISK_POOL`]; attention never looks at such a row, but the recurrent graphs run over it.
+//! `embedding` is the mean over all T rows.
 //!
 //! The heads come in parts for memory's sake: the staging head's attention spans the night, so
 //! it is run by blocks of query rows against all keys (exact, no night-by-night score matrix),
