@@ -23,7 +23,7 @@ pub fn random<const D: usize>(shape: [usize; D]) -> Tensor<Flex, D> {
 pub fn mask<const D: usize>(shape: [usize; D]) -> Tensor<Flex, D> {
     let size: usize = shape.iter().product();
     let last = shape[D - 1];
-    let present = |i: usize| f32::from(i >= last && (i * 7 + i / 5) % 4 != 0);
+    let present = |i: usize| f32::from(i >= last && !(i * 7 + i / 5).is_multiple_of(4));
     let values: Vec<f32> = (0..size).map(present).collect();
     Tensor::from_data(TensorData::new(values, shape), &Device::default())
 }
