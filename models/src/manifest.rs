@@ -188,7 +188,7 @@ impl Manifest {
         self.preprocessing.check()?;
         self.base.check()?;
         if let Some(staging) = &self.staging {
-            staging.check(self.base.embed_dim)?;
+            staging.check(&self.base)?;
         }
         if let Some(risk) = &self.risk {
             risk.check(self.base.embed_dim)?;
@@ -234,15 +234,15 @@ impl Base {
 }
 
 impl Staging {
-    fn check(&self, embed_dim: usize) -> Result<(), String> {
-        let distinct: BTreeSet<usize> = self.classes.iter().map(|stage| stage.index()).collect();
-        if distinct.len() != SleepStage::COUNT || self.classes.len() != SleepStage::COUNT {
-            return Err("staging.classes must name W, N1, N2, N3 and R once each".into());
+    fn check(&self, base: &Base) -> Result<(), String> {
+        if self.classes != SleepStage::ALL {
+            return Err("staging.classes must be W, N1, N2, N3, R in this order".into());
         }
         between("staging.layers", self.layers, 0..=64)?;
-        heads_divide("staging.heads", self.heads, embed_dim)?;
-        heads_divide("staging.pooling_heads", self.pooling_heads, embed_dim)?;
-        between("staging.max_seq_length", self.max_seq_length, 1..=1_000_000)
+        heads_divide("staging.heads", self.heads, base.embed_dim)?;
+        heads_divide("staging.pooling_heads", self.pooling_heads, base.embed_dim)?;
+        // The live pass stages at least one whole window.
+        between("staging.max_seq_length", self.max_seq_length, base.window_patches..=1_000_000)
     }
 }
 
