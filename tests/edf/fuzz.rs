@@ -121,7 +121,7 @@ proptest! {
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             digital_min + (random >> 8) as i32 % (digital_max - digital_min)
         };
-        let mut expected = vec![Vec::new(); lengths.len()];
+        let mut expected = vec![Vec::<i32>::new(); lengths.len()];
         let mut writer = EdfWriter::new(Cursor::new(Vec::new()), &spec)?;
         for record in 0..records {
             let samples: Vec<Vec<i32>> =
