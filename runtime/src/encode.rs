@@ -119,6 +119,17 @@ fn graph_bytes<'a>(bundle: &'a Bundle, name: &str) -> Result<&'a [u8], InferErro
     })
 }
 
+/// What the encoder makes of a window so far.
+#[derive(Debug, Clone, Copy)]
+pub struct WindowOutput<'a> {
+    /// [filled, E]: the contextual 5-s embeddings.
+    pub embeddings: &'a [f32],
+    /// [filled]: 1.0, or 0.0 where the patch is absent.
+    pub present: &'a [f32],
+    /// [E]: the window's embedding.
+    pub window: &'a [f32],
+}
+
 /// One window of one modality as it fills.
 pub struct WindowEncoder {
     network: Arc<BaseNetwork>,
@@ -231,12 +242,11 @@ impl WindowEncoder {
         Ok(())
     }
 
-    /// Runs the encoder over the tokens so far and returns (`embeddings` [filled, E], `present`
-    /// [filled], `window` [E]). An empty or wholly absent window gives zeros.
+    /// Runs the encoder over the tokens so far. An empty or wholly absent window gives zeros.
     ///
     /// # Errors
     /// [`InferError`] of the engine.
-    pub fn encode(&mut self) -> Result<(&[f32], &[f32], &[f32]), InferError> {
+    pub fn encode(&mut self) -> Result<WindowOutput<'_>, InferError> {
         let embed_dim = self.network.embed_dim;
         let present = &self.present[..self.filled];
         if present.iter().all(|&p| p == 0.0) {
@@ -259,9 +269,12 @@ impl WindowEncoder {
     }
 
     /// What [`WindowEncoder::encode`] returned last; valid until patches are pushed.
-    pub fn latest(&self) -> (&[f32], &[f32], &[f32]) {
-        let embeddings = &self.embeddings[..self.filled * self.network.embed_dim];
-        (embeddings, &self.present[..self.filled], &self.window)
+    pub fn latest(&self) -> WindowOutput<'_> {
+        WindowOutput {
+            embeddings: &self.embeddings[..self.filled * self.network.embed_dim],
+            present: &self.present[..self.filled],
+            window: &self.window,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use sfm_models::{Bundle, Manifest, Modality, SleepStage};
 
 use crate::dsp::normalize::ChannelStats;
-use crate::encode::{BaseNetwork, EPOCH_PATCHES, TokenLog, WindowEncoder};
+use crate::encode::{BaseNetwork, EPOCH_PATCHES, TokenLog, WindowEncoder, WindowOutput};
 use crate::event::{EpochStatus, Event, Night, Pass, SleepEpoch, WindowEmbedding};
 use crate::infer::InferError;
 use crate::infer::backend::Backend;
@@ -27,6 +27,9 @@ use crate::timing::{Step, Timings};
 
 /// Seconds of signal a ring holds.
 const RING_S: f64 = 120.0;
+
+/// Windows the final pass works on at once, at most: 3 MB of signal each.
+const MAX_LANES: usize = 32;
 
 /// A bundle's networks on an engine.
 pub struct Network {
@@ -371,7 +374,7 @@ impl<'a> Live<'a> {
         })?;
         self.taken += rows as u64;
         self.quality.push(quality(self.lanes.iter().map(|l| l.present.as_slice()), rows));
-        self.write_log()?;
+        self.write_log();
         let until_s = self.taken as f64 * EPOCH_S / EPOCH_PATCHES as f64;
         for gap in intake.take_gaps(until_s) {
             (around.emit)(Event::Gap(gap));
@@ -384,15 +387,14 @@ impl<'a> Live<'a> {
     }
 
     /// Writes the open window's tokens into the log anew.
-    fn write_log(&mut self) -> Result<(), InferError> {
+    fn write_log(&mut self) {
         let start = self.window_start as usize;
         self.log.truncate(start);
         self.log.grow((self.taken - self.window_start) as usize);
         for lane in &mut self.lanes {
-            let (embeddings, present, _) = lane.encoder.latest();
-            self.log.write(start, lane.modality, embeddings, present);
+            let latest = lane.encoder.latest();
+            self.log.write(start, lane.modality, latest.embeddings, latest.present);
         }
-        Ok(())
     }
 
     /// Scores the open window's epochs from `first_epoch` on and emits them.
@@ -453,7 +455,7 @@ struct Final<'a> {
 impl<'a> Final<'a> {
     fn new(network: &'a Network, intake: &Intake) -> Self {
         // Twice as many windows at once as threads: modalities differ in cost.
-        let lanes = (0..2 * rayon::current_num_threads())
+        let lanes = (0..(2 * rayon::current_num_threads()).min(MAX_LANES))
             .map(|_| Live::new(network, intake).lanes)
             .collect();
         Self {
@@ -516,9 +518,9 @@ impl<'a> Final<'a> {
             let start = first as usize + index * window;
             let mut event = empty_window(Pass::Final, start, size, &self.network.base);
             for lane in lanes.iter_mut() {
-                let (embeddings, present, _) = lane.encoder.latest();
-                self.log.write(start, lane.modality, embeddings, present);
-                put_embeddings(&mut event, lane.modality, lane.encoder.latest());
+                let latest = lane.encoder.latest();
+                self.log.write(start, lane.modality, latest.embeddings, latest.present);
+                put_embeddings(&mut event, lane.modality, latest);
             }
             (around.emit)(Event::Window(Box::new(event)));
             for epoch in 0..size.div_ceil(EPOCH_PATCHES) {
@@ -574,22 +576,18 @@ fn empty_window(pass: Pass, first: usize, rows: usize, base: &BaseNetwork) -> Wi
     }
 }
 
-fn put_embeddings(
-    window: &mut WindowEmbedding,
-    modality: Modality,
-    (embeddings, present, pooled): (&[f32], &[f32], &[f32]),
-) {
-    if present.iter().all(|&p| p == 0.0) {
+fn put_embeddings(window: &mut WindowEmbedding, modality: Modality, output: WindowOutput<'_>) {
+    if output.present.iter().all(|&p| p == 0.0) {
         return;
     }
-    let mut tokens = embeddings.to_vec();
-    for (token, &p) in tokens.chunks_mut(window.embed_dim).zip(present) {
+    let mut tokens = output.embeddings.to_vec();
+    for (token, &p) in tokens.chunks_mut(window.embed_dim).zip(output.present) {
         if p == 0.0 {
             token.fill(f32::NAN);
         }
     }
     window.tokens[modality.index()] = Some(tokens);
-    window.pooled[modality.index()] = Some(pooled.to_vec());
+    window.pooled[modality.index()] = Some(output.window.to_vec());
 }
 
 /// Statistics, risk and ledger: the last event of a pass.

@@ -22,6 +22,9 @@ use crate::pipeline::{
 use crate::sink::{self, Sinks, WhenFull};
 use crate::source::{self, Recording, Source};
 
+/// A night has some hundred independent steps at a time at most.
+const MAX_THREADS: usize = 256;
+
 /// What is fixed before the first sample is read.
 struct Session {
     recording: Recording,
@@ -36,7 +39,7 @@ struct Session {
 
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let args = args.with_config().map_err(Failure::usage)?;
-    let threads = args.threads.unwrap_or_else(available_cores).max(1);
+    let threads = threads(&args)?;
     let workers = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()
@@ -55,8 +58,14 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     })
 }
 
-fn available_cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+fn threads(args: &RunArgs) -> Result<usize, Failure> {
+    match args.threads {
+        Some(threads) if (1..=MAX_THREADS).contains(&threads) => Ok(threads),
+        Some(threads) => {
+            Err(Failure::usage(format!("--threads {threads} is not in 1 to {MAX_THREADS}")))
+        }
+        None => Ok(std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS)),
+    }
 }
 
 /// The first Ctrl-C stops the run at the next epoch and completes the files; the second one ends
