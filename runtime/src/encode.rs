@@ -3,10 +3,8 @@
 //! a patch is computed once, ever; the encoder depends on one window only, so just that small
 //! part runs again while a window fills.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use rayon::prelude::*;
 use sfm_models::manifest::SingleChannel;
 use sfm_models::{Bundle, Modality, graph};
 
@@ -20,7 +18,7 @@ use crate::timing::{Step, Timings};
 pub const EPOCH_PATCHES: usize = 6;
 /// Open windows are padded to a multiple of this many tokens, masked, so that an engine that
 /// compiles a plan a shape needs few of them.
-const WINDOW_STEP: usize = 12;
+pub(crate) const WINDOW_STEP: usize = 12;
 
 /// The base network on an engine: tokenizer, channel pooling, window encoder.
 pub struct BaseNetwork {
@@ -276,51 +274,6 @@ impl WindowEncoder {
             window: &self.window,
         }
     }
-}
-
-/// Rows of one call of a row-wise graph of the heads.
-pub(crate) const ROWS: usize = 60;
-
-/// Runs a head's modality pooling `session` over `tokens` [n, M, E] with `present` [n, M] and, for
-/// graphs that take it, `positions` [n], in blocks of [`ROWS`] on all threads: [n, E].
-pub(crate) fn pool_modalities(
-    session: &dyn Session,
-    embed_dim: usize,
-    (tokens, present): (&[f32], &[f32]),
-    positions: Option<&[i64]>,
-    measured: (&Timings, Step),
-) -> Result<Vec<f32>, InferError> {
-    let cells = Modality::COUNT;
-    let width = cells * embed_dim;
-    let mut x = vec![0.0; present.len() / cells * embed_dim];
-    x.par_chunks_mut(ROWS * embed_dim).enumerate().try_for_each(|(block, out)| {
-        let (first, rows) = (block * ROWS, out.len() / embed_dim);
-        let tokens = padded(&tokens[first * width..][..rows * width], ROWS * width);
-        let present = padded(&present[first * cells..][..rows * cells], ROWS * cells);
-        let position = positions.map(|p| padded(&p[first..][..rows], ROWS));
-        let (tokens_shape, present_shape) = ([ROWS, cells, embed_dim], [ROWS, cells]);
-        let mut inputs =
-            vec![Input::F32(&tokens_shape, &tokens), Input::F32(&present_shape, &present)];
-        if let Some(position) = &position {
-            inputs.push(Input::I64(&[ROWS], position));
-        }
-        let mut pooled = vec![0.0; ROWS * embed_dim];
-        let (timings, step) = measured;
-        timings.measure(step, || session.run(&inputs, &mut [&mut pooled]))?;
-        out.copy_from_slice(&pooled[..rows * embed_dim]);
-        Ok(())
-    })?;
-    Ok(x)
-}
-
-/// `rows`, followed by zeros up to `len` values.
-pub(crate) fn padded<T: Copy + Default>(rows: &[T], len: usize) -> Cow<'_, [T]> {
-    if rows.len() == len {
-        return rows.into();
-    }
-    let mut whole = rows.to_vec();
-    whole.resize(len, T::default());
-    whole.into()
 }
 
 /// The night's contextual 5-s embeddings, as the heads take them.

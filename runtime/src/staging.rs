@@ -7,14 +7,17 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use sfm_models::{Bundle, Modality, SleepStage, graph};
 
-use crate::encode::{EPOCH_PATCHES, ROWS, TokenLog, load_graph, padded, pool_modalities};
+use crate::encode::{EPOCH_PATCHES, TokenLog, WINDOW_STEP, load_graph};
 use crate::event::{EpochStatus, Pass, SleepEpoch};
 use crate::infer::backend::Backend;
 use crate::infer::{InferError, Input, Session};
+use crate::modality_pool::{ModalityPool, padded};
 use crate::timing::{Step, Timings};
 
 /// Seconds of one scoring epoch.
 pub const EPOCH_S: f64 = 30.0;
+/// Rows of one call of a row-wise graph over the night, and query rows of one attention call.
+const ROWS: usize = 60;
 /// Tokens the live pass looks back on: 15 min. The whole night so far would cost its square.
 pub const LIVE_CONTEXT: usize = 180;
 /// An epoch with fewer present 5-s tokens than this is `?`.
@@ -25,7 +28,7 @@ pub type Logits = [f32; SleepStage::COUNT];
 
 /// The staging head on an engine.
 pub struct Stager {
-    pool: Arc<dyn Session>,
+    pool: ModalityPool,
     layers: Vec<AttentionLayer>,
     rnn: Arc<dyn Session>,
     embed_dim: usize,
@@ -58,7 +61,12 @@ impl Stager {
             })
             .collect::<Result<_, InferError>>()?;
         Ok(Some(Self {
-            pool: load_graph(bundle, backend, graph::STAGING_POOL)?,
+            pool: ModalityPool::new(
+                load_graph(bundle, backend, graph::STAGING_POOL)?,
+                bundle.manifest().base.embed_dim,
+                Step::Staging,
+                timings.clone(),
+            ),
             layers,
             rnn: load_graph(bundle, backend, graph::STAGING_RNN)?,
             embed_dim: bundle.manifest().base.embed_dim,
@@ -78,7 +86,8 @@ impl Stager {
         for stretch in stretches(log.len(), self.max_seq_length) {
             let rows = stretch.end - stretch.start;
             let positions: Vec<i64> = (0..rows as i64).collect();
-            let x = self.pooled(log, stretch.start, &positions)?;
+            let log_rows = log.rows(stretch.start..stretch.end);
+            let x = self.pool.rows(log_rows, Some(&positions), ROWS)?;
             let present = any_present(log, stretch.start..stretch.end);
             let logits = self.logits(x, &present, rows)?;
             night.truncate(stretch.takes_from);
@@ -90,24 +99,6 @@ impl Stager {
     /// Number of stretches [`Stager::night`] needs for `tokens` tokens.
     pub fn stretches(&self, tokens: usize) -> usize {
         stretches(tokens, self.max_seq_length).len()
-    }
-
-    /// Modalities to one row each, with position and LayerNorm: [positions.len(), E] of the log's
-    /// rows from `first` on.
-    fn pooled(
-        &self,
-        log: &TokenLog,
-        first: usize,
-        positions: &[i64],
-    ) -> Result<Vec<f32>, InferError> {
-        let rows = first..first + positions.len();
-        pool_modalities(
-            self.pool.as_ref(),
-            self.embed_dim,
-            log.rows(rows),
-            Some(positions),
-            (&self.timings, Step::Staging),
-        )
     }
 
     /// Attention and recurrence over pooled rows `x` [T, E] with `present` [T]: logits of the first
@@ -204,7 +195,8 @@ impl LiveStager {
         let positions: Vec<i64> = (self.settled..len)
             .map(|token| live_position(token, self.stager.max_seq_length))
             .collect();
-        self.x.extend(self.stager.pooled(log, self.settled, &positions)?);
+        let open = log.rows(self.settled..len);
+        self.x.extend(self.stager.pool.rows(open, Some(&positions), WINDOW_STEP)?);
         self.present.extend(any_present(log, self.settled..len));
 
         let context = LIVE_CONTEXT.min(self.stager.max_seq_length);
