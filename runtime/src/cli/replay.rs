@@ -182,6 +182,7 @@ impl Session {
         stop: &AtomicBool,
     ) -> Result<(PassOutcome, Option<StageChanges>), Failure> {
         if passes == Passes::Final {
+            let begun = Instant::now();
             if !self.recording.info().preprocessed {
                 let mut ignore = |_| ();
                 let mut around = Surroundings { emit: &mut |_| (), progress: &mut ignore, stop };
@@ -189,9 +190,9 @@ impl Session {
                 self.options.stats = Some(stats.map_err(|e| self.failure(e))?);
                 self.recording.rewind();
             }
-            return Ok((self.pass(Pass::Final, output, stop)?, None));
+            return Ok((self.pass(Pass::Final, begun, output, stop)?, None));
         }
-        let mut live = self.pass(Pass::Live, output, stop)?;
+        let mut live = self.pass(Pass::Live, Instant::now(), output, stop)?;
         if passes == Passes::Live || stop.load(Ordering::Relaxed) {
             return Ok((live, None));
         }
@@ -200,7 +201,7 @@ impl Session {
         live.log.truncate(0);
         live.log.shrink();
         self.recording.rewind();
-        let last = self.pass(Pass::Final, output, stop)?;
+        let last = self.pass(Pass::Final, Instant::now(), output, stop)?;
         let changed = stage_changes(&live, &last);
         Ok((last, Some(changed)))
     }
@@ -208,6 +209,7 @@ impl Session {
     fn pass(
         &mut self,
         pass: Pass,
+        begun: Instant,
         output: &mut Output,
         stop: &AtomicBool,
     ) -> Result<PassOutcome, Failure> {
@@ -216,7 +218,7 @@ impl Session {
         for message in self.warnings.clone() {
             output.send(Event::Warning { message });
         }
-        let mut progress = Progress::new(self.started.duration_s, pass);
+        let mut progress = Progress::new(self.started.duration_s, pass, begun);
         let mut around = Surroundings {
             emit: &mut |event| output.send(event),
             progress: &mut |position_s| progress.at(position_s),
