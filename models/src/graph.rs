@@ -11,12 +11,18 @@
 //! | [`TOKENIZER`] | `patches` [N, patch_samples] | `tokens` [N, E] |
 //! | [`POOL`] | `tokens` [N, C, E], `present` [N, C] | `pooled` [N, E] |
 //! | [`ENCODER`] | `tokens` [B, T, E], `present` [B, T] | `embeddings` [B, T, E], `window` [B, E] |
-//! | [`STAGING_POOL`] | `tokens` [N, M, E], `present` [N, M], `position` i64 [N] | `x` [N, E] |
+//! | [`STAGING_POOL`] | `tokens` [N, M, E], `present` [N, M], `position` i64 `[N]` | `x` [N, E] |
 //! | [`staging_key_value`] | `x` [T, E] | `key` [T, E], `value` [T, E] |
-//! | [`staging_attend`] | `x` [Q, E], `key` [T, E], `value` [T, E], `present` [T] | `y` [Q, E] |
+//! | [`staging_attend`] | `x` [Q, E], `key` [T, E], `value` [T, E], `present` `[T]` | `y` [Q, E] |
 //! | [`STAGING_RNN`] | `x` [T, E] | `logits` [T, 5] |
 //! | [`RISK_POOL`] | `tokens` [N, M, E], `present` [N, M] | `x` [N, E] |
 //! | [`RISK_RNN`] | `x` [T, E], `demographics` [1, 2] | `embedding` [1, E], `log_hazard` [1, K] |
+//!
+//! `demographics` is age, scaled to 0..1 by the manifest's `age_range`, and sex, 1 = male. T of the
+//! encoder is at most the rows of its positional table (at least `window_patches`), `position` is
+//! below `max_seq_length`. A row with nothing present gives finite values, zeros from [`POOL`] and
+//! [`RISK_POOL`]; attention never looks at such a row, but the recurrent graphs run over it.
+//! `embedding` is the mean over all T rows.
 //!
 //! The heads come in parts for memory's sake: the staging head's attention spans the night, so
 //! it is run by blocks of query rows against all keys (exact, no night-by-night score matrix),
@@ -54,9 +60,10 @@ pub fn file_name(name: &str) -> String {
 
 /// Names of the tokenizer graph's initializers, which the runtime's own kernel reads.
 ///
-/// `conv{i}.weight` [C_out, C_in, 5] and `conv{i}.bias` [C_out] with BatchNorm folded in,
+/// `conv{i}.weight` [C_out, C_in, 5] and `conv{i}.bias` `[C_out]` with BatchNorm folded in,
 /// `norm{i}.weight` and `norm{i}.bias` [C_out, L_out], `linear.weight` [128, E] (input-major, as a
-/// MatMul takes it) and `linear.bias` [E]; i counts the convolutions from 0.
+/// MatMul takes it) and `linear.bias` `[E]`; i counts the convolutions from 0. Each is float32 in
+/// `raw_data`, little-endian, row-major.
 pub fn tokenizer_initializer(part: &str, index: usize, tensor: &str) -> String {
     format!("{part}{index}.{tensor}")
 }

@@ -1,5 +1,8 @@
 //! Reading and writing bundles: what comes back, and what is refused.
 
+// A test may panic.
+#![allow(clippy::unwrap_used)]
+
 use proptest::prelude::*;
 use sfm_models::bundle::{LABELS, MAX_FILES};
 use sfm_models::{Bundle, BundleError, BundleWriter, Manifest};

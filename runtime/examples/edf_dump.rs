@@ -2,23 +2,25 @@
 //! `edf_dump read FILE DIR` prints the header and annotations as JSON and writes each signal's
 //! digital (`N.i32`) and physical (`N.f32`) samples to DIR; `edf_dump write DIR` writes files.
 
+use std::error::Error;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Result, bail};
 use sfm_models::SleepStage;
 use sfm_runtime::edf::{
     Annotation, Continuity, DateTime, EdfWriter, HypnogramWriter, RecordReader, RecordingSpec,
     SampleFormat, SignalSpec, annotations,
 };
 
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["read", file, dir] => read(Path::new(file), Path::new(dir)),
         ["write", dir] => write(Path::new(dir)),
-        _ => bail!("usage: edf_dump read FILE DIR | write DIR"),
+        _ => Err("usage: edf_dump read FILE DIR | write DIR".into()),
     }
 }
 
@@ -65,7 +67,7 @@ fn read(file: &Path, dir: &Path) -> Result<()> {
 }
 
 fn write(dir: &Path) -> Result<()> {
-    let start: DateTime = "2024-02-29T22:58:41".parse().map_err(anyhow::Error::msg)?;
+    let start: DateTime = "2024-02-29T22:58:41".parse()?;
     let stages = [None, Some(SleepStage::Wake), Some(SleepStage::N2), Some(SleepStage::Rem)];
     for (name, start) in [
         ("hypnogram.edf", Some(start)),

@@ -3,11 +3,9 @@
 //! a patch is computed once, ever; the encoder depends on one window only, so just that small
 //! part runs again while a window fills.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use rayon::prelude::*;
-use sfm_models::manifest::SingleChannel;
+use sfm_models::manifest::{EPOCH_S, SingleChannel};
 use sfm_models::{Bundle, Modality, graph};
 
 use crate::infer::backend::{Backend, Engine};
@@ -16,11 +14,9 @@ use crate::infer::tokenizer_kernel::{TokenizerKernel, TokenizerScratch};
 use crate::infer::{InferError, Input, Session};
 use crate::timing::{Step, Timings};
 
-/// Patches of one 30-s epoch.
-pub const EPOCH_PATCHES: usize = 6;
 /// Open windows are padded to a multiple of this many tokens, masked, so that an engine that
 /// compiles a plan a shape needs few of them.
-const WINDOW_STEP: usize = 12;
+pub(crate) const WINDOW_STEP: usize = 12;
 
 /// The base network on an engine: tokenizer, channel pooling, window encoder.
 pub struct BaseNetwork {
@@ -34,6 +30,8 @@ pub struct BaseNetwork {
     pub window_patches: usize,
     /// Samples of one patch.
     pub patch_samples: usize,
+    /// Patches of one 30-s epoch.
+    pub epoch_patches: usize,
     timings: Arc<Timings>,
 }
 
@@ -77,8 +75,14 @@ impl BaseNetwork {
             embed_dim: manifest.base.embed_dim,
             window_patches: manifest.base.window_patches,
             patch_samples: manifest.preprocessing.patch_samples,
+            epoch_patches: manifest.preprocessing.epoch_patches(),
             timings,
         })
+    }
+
+    /// Start of a patch behind the start of the recording, seconds.
+    pub fn onset_s(&self, patch: u64) -> f64 {
+        patch as f64 * EPOCH_S as f64 / self.epoch_patches as f64
     }
 
     /// `patches` [n, patch_samples] to `tokens` [n, E].
@@ -117,6 +121,17 @@ fn graph_bytes<'a>(bundle: &'a Bundle, name: &str) -> Result<&'a [u8], InferErro
         engine: "the bundle",
         reason: "the graph is missing".to_owned(),
     })
+}
+
+/// What the encoder makes of a window so far.
+#[derive(Debug, Clone, Copy)]
+pub struct WindowOutput<'a> {
+    /// [filled, E]: the contextual 5-s embeddings.
+    pub embeddings: &'a [f32],
+    /// [filled]: 1.0, or 0.0 where the patch is absent.
+    pub present: &'a [f32],
+    /// [E]: the window's embedding.
+    pub window: &'a [f32],
 }
 
 /// One window of one modality as it fills.
@@ -175,7 +190,8 @@ impl WindowEncoder {
         let (channels, embed_dim) = (self.channels, self.network.embed_dim);
         let rows = (present.len() / channels).min(self.network.window_patches - self.filled);
         // A whole window goes as one block; anything else in epochs, the last one padded.
-        let block = if rows == self.network.window_patches { rows } else { EPOCH_PATCHES };
+        let whole = rows == self.network.window_patches;
+        let block = if whole { rows } else { self.network.epoch_patches };
         self.channel_tokens.resize(block * channels * embed_dim, 0.0);
         self.channel_present.resize(block * channels, 0.0);
         for first in (0..rows).step_by(block) {
@@ -231,12 +247,11 @@ impl WindowEncoder {
         Ok(())
     }
 
-    /// Runs the encoder over the tokens so far and returns (`embeddings` [filled, E], `present`
-    /// [filled], `window` [E]). An empty or wholly absent window gives zeros.
+    /// Runs the encoder over the tokens so far. An empty or wholly absent window gives zeros.
     ///
     /// # Errors
     /// [`InferError`] of the engine.
-    pub fn encode(&mut self) -> Result<(&[f32], &[f32], &[f32]), InferError> {
+    pub fn encode(&mut self) -> Result<WindowOutput<'_>, InferError> {
         let embed_dim = self.network.embed_dim;
         let present = &self.present[..self.filled];
         if present.iter().all(|&p| p == 0.0) {
@@ -259,55 +274,13 @@ impl WindowEncoder {
     }
 
     /// What [`WindowEncoder::encode`] returned last; valid until patches are pushed.
-    pub fn latest(&self) -> (&[f32], &[f32], &[f32]) {
-        let embeddings = &self.embeddings[..self.filled * self.network.embed_dim];
-        (embeddings, &self.present[..self.filled], &self.window)
-    }
-}
-
-/// Rows of one call of a row-wise graph of the heads.
-pub(crate) const ROWS: usize = 60;
-
-/// Runs a head's modality pooling `session` over `tokens` [n, M, E] with `present` [n, M] and, for
-/// graphs that take it, `positions` [n], in blocks of [`ROWS`] on all threads: [n, E].
-pub(crate) fn pool_modalities(
-    session: &dyn Session,
-    embed_dim: usize,
-    (tokens, present): (&[f32], &[f32]),
-    positions: Option<&[i64]>,
-    measured: (&Timings, Step),
-) -> Result<Vec<f32>, InferError> {
-    let cells = Modality::COUNT;
-    let width = cells * embed_dim;
-    let mut x = vec![0.0; present.len() / cells * embed_dim];
-    x.par_chunks_mut(ROWS * embed_dim).enumerate().try_for_each(|(block, out)| {
-        let (first, rows) = (block * ROWS, out.len() / embed_dim);
-        let tokens = padded(&tokens[first * width..][..rows * width], ROWS * width);
-        let present = padded(&present[first * cells..][..rows * cells], ROWS * cells);
-        let position = positions.map(|p| padded(&p[first..][..rows], ROWS));
-        let (tokens_shape, present_shape) = ([ROWS, cells, embed_dim], [ROWS, cells]);
-        let mut inputs =
-            vec![Input::F32(&tokens_shape, &tokens), Input::F32(&present_shape, &present)];
-        if let Some(position) = &position {
-            inputs.push(Input::I64(&[ROWS], position));
+    pub fn latest(&self) -> WindowOutput<'_> {
+        WindowOutput {
+            embeddings: &self.embeddings[..self.filled * self.network.embed_dim],
+            present: &self.present[..self.filled],
+            window: &self.window,
         }
-        let mut pooled = vec![0.0; ROWS * embed_dim];
-        let (timings, step) = measured;
-        timings.measure(step, || session.run(&inputs, &mut [&mut pooled]))?;
-        out.copy_from_slice(&pooled[..rows * embed_dim]);
-        Ok(())
-    })?;
-    Ok(x)
-}
-
-/// `rows`, followed by zeros up to `len` values.
-pub(crate) fn padded<T: Copy + Default>(rows: &[T], len: usize) -> Cow<'_, [T]> {
-    if rows.len() == len {
-        return rows.into();
     }
-    let mut whole = rows.to_vec();
-    whole.resize(len, T::default());
-    whole.into()
 }
 
 /// The night's contextual 5-s embeddings, as the heads take them.
@@ -367,6 +340,12 @@ impl TokenLog {
     pub fn truncate(&mut self, len: usize) {
         self.tokens.truncate(len * Modality::COUNT * self.embed_dim);
         self.present.truncate(len * Modality::COUNT);
+    }
+
+    /// Gives back the memory of what was dropped.
+    pub fn shrink(&mut self) {
+        self.tokens.shrink_to_fit();
+        self.present.shrink_to_fit();
     }
 
     /// Appends `rows` positions with everything absent.

@@ -141,7 +141,7 @@ pub struct WindowEmbedding {
     /// `None` where the modality is absent throughout the window.
     #[serde(skip)]
     pub tokens: [Option<Vec<f32>>; Modality::COUNT],
-    /// Per modality [E]: the window's embedding.
+    /// Per modality `[E]`: the window's embedding.
     #[serde(skip)]
     pub pooled: [Option<Vec<f32>>; Modality::COUNT],
 }
@@ -178,6 +178,8 @@ pub struct ChannelLedger {
     pub missing: u64,
     /// Number of gaps.
     pub gaps: u64,
+    /// Samples that reached the pipeline but are no numbers; they make their patches absent.
+    pub not_finite: u64,
     /// Samples dropped because the channel's ring was full; they are among `missing`.
     pub overflow: u64,
     /// Samples dropped because an earlier block already covered their time.
@@ -205,11 +207,11 @@ pub struct Night {
 /// The risk head's view of the night: relative log-hazards, no probabilities, no diagnosis.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OvernightRisk {
-    /// [E]: the night's risk embedding, the mean over the night's tokens.
+    /// `[E]`: the night's risk embedding, the mean over the night's tokens.
     pub embedding: Vec<f32>,
-    /// [K]: one relative log-hazard a label; empty when age or sex was not given.
+    /// `[K]`: one relative log-hazard a label; empty when age or sex was not given.
     pub log_hazards: Vec<f32>,
-    /// [K]: percentile of each hazard in the bundle's reference cohort, if it brings one.
+    /// `[K]`: percentile of each hazard in the bundle's reference cohort, if it brings one.
     pub percentiles: Option<Vec<f32>>,
     /// 5-s tokens that went in.
     pub tokens: u32,

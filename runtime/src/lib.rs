@@ -10,6 +10,7 @@ pub mod encode;
 pub mod event;
 pub mod infer;
 pub mod intake;
+mod modality_pool;
 pub mod montage;
 pub mod night;
 pub mod pipeline;

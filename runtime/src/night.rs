@@ -6,11 +6,15 @@ use std::sync::Arc;
 use sfm_models::manifest::Risk;
 use sfm_models::{Bundle, Modality, graph};
 
-use crate::encode::{TokenLog, load_graph, pool_modalities};
+use crate::encode::{TokenLog, load_graph};
 use crate::event::OvernightRisk;
 use crate::infer::backend::Backend;
 use crate::infer::{InferError, Input, Session};
+use crate::modality_pool::ModalityPool;
 use crate::timing::{Step, Timings};
+
+/// Rows of one call of the pooling.
+const ROWS: usize = 60;
 
 /// Sex as the reference codes it.
 #[derive(
@@ -35,7 +39,7 @@ pub struct Demographics {
 
 /// The risk head on an engine.
 pub struct RiskHead {
-    pool: Arc<dyn Session>,
+    pool: ModalityPool,
     rnn: Arc<dyn Session>,
     embed_dim: usize,
     risk: Risk,
@@ -54,7 +58,12 @@ impl RiskHead {
     ) -> Result<Option<Self>, InferError> {
         let Some(risk) = &bundle.manifest().risk else { return Ok(None) };
         Ok(Some(Self {
-            pool: load_graph(bundle, backend, graph::RISK_POOL)?,
+            pool: ModalityPool::new(
+                load_graph(bundle, backend, graph::RISK_POOL)?,
+                bundle.manifest().base.embed_dim,
+                Step::Risk,
+                timings.clone(),
+            ),
             rnn: load_graph(bundle, backend, graph::RISK_RNN)?,
             embed_dim: bundle.manifest().base.embed_dim,
             risk: risk.clone(),
@@ -77,15 +86,15 @@ impl RiskHead {
         log: &TokenLog,
         demographics: Option<Demographics>,
     ) -> Result<Option<OvernightRisk>, InferError> {
-        let (tokens, present) = present_rows(log);
-        let rows = (present.len() / Modality::COUNT).min(self.risk.max_seq_length);
+        let present = |row: usize| log.rows(row..row + 1).1.iter().any(|&p| p > 0.0);
+        let recorded = (0..log.len()).filter(|&row| present(row));
+        let all = recorded.clone().count();
+        let (tokens, present) = gathered(log, recorded.take(self.risk.max_seq_length));
+        let rows = present.len() / Modality::COUNT;
         if rows == 0 {
             return Ok(None);
         }
-        let (tokens, used) = (&tokens[..rows * log.width()], &present[..rows * Modality::COUNT]);
-        let measured = (self.timings.as_ref(), Step::Risk);
-        let x =
-            pool_modalities(self.pool.as_ref(), self.embed_dim, (tokens, used), None, measured)?;
+        let x = self.pool.rows((&tokens, &present), None, ROWS)?;
         let [age, sex] = demographics.map_or([0.0; 2], |d| self.scaled(d));
         let mut embedding = vec![0.0; self.embed_dim];
         let mut log_hazards = vec![0.0; self.risk.classes];
@@ -101,7 +110,7 @@ impl RiskHead {
             log_hazards,
             percentiles: None,
             tokens: rows as u32,
-            tokens_left_out: (present.len() / Modality::COUNT - rows) as u32,
+            tokens_left_out: (all - rows) as u32,
         }))
     }
 
@@ -112,18 +121,14 @@ impl RiskHead {
     }
 }
 
-/// The log's positions at which any modality is present: the recurrence runs over what was
-/// recorded, as the reference's packed sequences do.
-fn present_rows(log: &TokenLog) -> (Vec<f32>, Vec<f32>) {
-    let mut tokens = Vec::with_capacity(log.tokens().len());
-    let mut present = Vec::with_capacity(log.present().len());
-    for (token, cells) in
-        log.tokens().chunks(log.width()).zip(log.present().chunks(Modality::COUNT))
-    {
-        if cells.iter().any(|&p| p > 0.0) {
-            tokens.extend_from_slice(token);
-            present.extend_from_slice(cells);
-        }
+/// Tokens and presence of the given positions. Those with nothing present are left out of the
+/// recurrence: it runs over what was recorded, as the reference's packed sequences do.
+fn gathered(log: &TokenLog, positions: impl Iterator<Item = usize>) -> (Vec<f32>, Vec<f32>) {
+    let (mut tokens, mut present) = (Vec::new(), Vec::new());
+    for position in positions {
+        let (token, cells) = log.rows(position..position + 1);
+        tokens.extend_from_slice(token);
+        present.extend_from_slice(cells);
     }
     (tokens, present)
 }

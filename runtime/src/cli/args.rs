@@ -223,7 +223,7 @@ fn read_config(path: &Path) -> Result<RunArgs, String> {
     let refuse = |reason: String| format!("{}: {reason}", path.display());
     let text = std::fs::read_to_string(path).map_err(|e| refuse(format!("cannot be read: {e}")))?;
     toml::from_str(&text).map_err(|e| {
-        let line = e.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+        let line = 1 + e.span().map_or(0, |span| text[..span.start].matches('\n').count());
         refuse(format!("line {line}: {}", e.message()))
     })
 }

@@ -12,7 +12,6 @@ use super::args::{Passes, RunArgs, Speed};
 use super::progress::Progress;
 use super::summary::{self, StageChanges};
 use super::{Failure, bundle, channel_rules, say, show};
-use crate::encode::EPOCH_PATCHES;
 use crate::event::{ChannelUse, Event, Pass, Started};
 use crate::infer::backend::{Backend, BackendChoice};
 use crate::montage::Montage;
@@ -25,7 +24,7 @@ use crate::sink::{self, Sinks, WhenFull};
 use crate::source::{self, Recording, Source};
 use crate::staging::EPOCH_S;
 
-/// Every thread has its own windows in work; more threads than this only cost memory.
+/// A night has some hundred independent steps at a time at most.
 const MAX_THREADS: usize = 256;
 
 /// What is fixed before the first sample is read.
@@ -44,11 +43,7 @@ struct Session {
 
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let args = args.with_config().map_err(Failure::usage)?;
-    let threads = args.threads.unwrap_or_else(available_cores);
-    if !(1..=MAX_THREADS).contains(&threads) {
-        let message = format!("--threads {threads}: possible are 1 to {MAX_THREADS}");
-        return Err(Failure::usage(message));
-    }
+    let threads = threads(&args)?;
     let workers = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()
@@ -67,8 +62,14 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     })
 }
 
-fn available_cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS)
+fn threads(args: &RunArgs) -> Result<usize, Failure> {
+    match args.threads {
+        Some(threads) if (1..=MAX_THREADS).contains(&threads) => Ok(threads),
+        Some(threads) => {
+            Err(Failure::usage(format!("--threads {threads} is not in 1 to {MAX_THREADS}")))
+        }
+        None => Ok(std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS)),
+    }
 }
 
 /// The first Ctrl-C stops the run at the next epoch and completes the files; the second one ends
@@ -129,7 +130,7 @@ impl Session {
             labels,
             out_dir: args.out.clone().unwrap_or_else(|| default_out(file)),
             json: args.json,
-            warnings: warnings(recording.info()),
+            warnings: warnings(recording.info(), bundle.manifest()),
             recording,
         })
     }
@@ -191,11 +192,14 @@ impl Session {
             }
             return Ok((self.pass(Pass::Final, begun, output, stop)?, None));
         }
-        let live = self.pass(Pass::Live, Instant::now(), output, stop)?;
+        let mut live = self.pass(Pass::Live, Instant::now(), output, stop)?;
         if passes == Passes::Live || stop.load(Ordering::Relaxed) {
             return Ok((live, None));
         }
         self.options.stats = Some(live.stats.clone());
+        // Only the stages are compared; the night's tokens need not be there twice.
+        live.log.truncate(0);
+        live.log.shrink();
         self.recording.rewind();
         let last = self.pass(Pass::Final, Instant::now(), output, stop)?;
         let changed = stage_changes(&live, &last);
@@ -275,11 +279,12 @@ impl Output {
 }
 
 /// What the source found odd, and a length that leaves nothing to do.
-fn warnings(info: &StreamInfo) -> Vec<String> {
+fn warnings(info: &StreamInfo, manifest: &Manifest) -> Vec<String> {
     let mut warnings = info.warnings.clone();
-    if let Some(duration_s) = info.duration_s.filter(|&s| s < EPOCH_S / EPOCH_PATCHES as f64) {
+    let patch_s = EPOCH_S / manifest.preprocessing.epoch_patches() as f64;
+    if let Some(duration_s) = info.duration_s.filter(|&s| s < patch_s) {
         warnings.push(format!(
-            "the recording is {duration_s} s long, too short for a single 5-s patch: no stages"
+            "the recording is {duration_s} s long, too short for a single {patch_s}-s patch: no stages"
         ));
     }
     warnings

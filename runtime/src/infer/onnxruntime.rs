@@ -149,9 +149,9 @@ fn commit(environment: &Environment, onnx: &[u8], device: Device) -> ort::Result
         .with_inter_threads(1)?
         .with_intra_op_spinning(false)?;
     let mut builder = match device {
-        // The arena keeps the largest block ever asked for; without it memory stays flat.
+        // The arena rounds up and keeps what it once held: 45 MB more over a night, no faster.
         Device::Cpu { .. } => builder.with_execution_providers([ort::ep::CPU::default()
-            .with_arena_allocator(true)
+            .with_arena_allocator(false)
             .build()])?,
         // Without `error_on_failure` a missing CUDA library would give a CPU session. TF32 would
         // cost three decimals.

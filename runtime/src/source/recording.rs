@@ -17,7 +17,7 @@ pub enum Recording {
     /// EDF, EDF+, BDF or BDF+.
     Edf(Box<EdfSource>),
     /// Preprocessed HDF5.
-    Store(StoreSource),
+    Store(Box<StoreSource>),
 }
 
 /// Opens a recording: EDF, BDF or the preprocessed HDF5 of the reference.
@@ -39,7 +39,7 @@ pub fn open(path: &Path) -> Result<Recording, SourceError> {
     let mut magic = Vec::new();
     File::open(path).and_then(|f| f.take(8).read_to_end(&mut magic)).map_err(cannot_open)?;
     match magic.as_slice() {
-        HDF5_SIGNATURE => Ok(Recording::Store(StoreSource::open(path)?)),
+        HDF5_SIGNATURE => Ok(Recording::Store(Box::new(StoreSource::open(path)?))),
         [0xff, b'B', b'I', b'O', ..] | [b'0', b' ' | 0, ..] => {
             Ok(Recording::Edf(Box::new(EdfSource::open(path)?)))
         }
@@ -70,7 +70,9 @@ impl Recording {
     pub fn with_block_samples(self, samples: usize) -> Self {
         match self {
             Recording::Edf(source) => Recording::Edf(Box::new(source.with_block_samples(samples))),
-            Recording::Store(source) => Recording::Store(source.with_block_samples(samples)),
+            Recording::Store(source) => {
+                Recording::Store(Box::new(source.with_block_samples(samples)))
+            }
         }
     }
 }

@@ -94,7 +94,7 @@ impl GraphBuilder {
             op_type: op.to_owned(),
             input: inputs.iter().map(|&input| input.to_owned()).collect(),
             output: vec![name.clone()],
-            attribute: attributes.iter().map(Attribute::to_proto).collect(),
+            attribute: attributes.iter().copied().map(Attribute::to_proto).collect(),
             ..Default::default()
         });
         name
@@ -141,9 +141,9 @@ pub(super) enum Attribute<'a> {
 }
 
 impl Attribute<'_> {
-    fn to_proto(&self) -> pb::AttributeProto {
+    fn to_proto(self) -> pb::AttributeProto {
         let mut proto = pb::AttributeProto::default();
-        let (name, kind) = match *self {
+        let (name, kind) = match self {
             Attribute::Int(name, value) => {
                 proto.i = value;
                 (name, AttributeType::Int)

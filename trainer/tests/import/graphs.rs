@@ -23,7 +23,7 @@ pub fn random<const D: usize>(shape: [usize; D]) -> Tensor<Flex, D> {
 pub fn mask<const D: usize>(shape: [usize; D]) -> Tensor<Flex, D> {
     let size: usize = shape.iter().product();
     let last = shape[D - 1];
-    let present = |i: usize| f32::from(i >= last && (i * 7 + i / 5) % 4 != 0);
+    let present = |i: usize| f32::from(i >= last && !(i * 7 + i / 5).is_multiple_of(4));
     let values: Vec<f32> = (0..size).map(present).collect();
     Tensor::from_data(TensorData::new(values, shape), &Device::default())
 }
@@ -67,7 +67,7 @@ pub fn check_base(base: &Base<Flex>) {
 /// Runs the head in its parts, as the runtime does, with some modalities and one whole token
 /// absent.
 pub fn check_staging(stager: &Stager<Flex>, modalities: usize, length: usize) {
-    let graphs: BTreeMap<_, _> = staging_graphs(stager, modalities).into_iter().collect();
+    let graphs: BTreeMap<_, _> = staging_graphs(stager).into_iter().collect();
     let [embed_dim, _] = stager.classifier.weight.dims();
     let (tokens, present) = (random([length, modalities, embed_dim]), mask([length, modalities]));
     let position = (0..length as i64).collect();
@@ -95,7 +95,7 @@ pub fn check_staging(stager: &Stager<Flex>, modalities: usize, length: usize) {
 }
 
 pub fn check_risk(head: &RiskHead<Flex>, modalities: usize, length: usize) {
-    let graphs: BTreeMap<_, _> = risk_graphs(head, modalities).into_iter().collect();
+    let graphs: BTreeMap<_, _> = risk_graphs(head).into_iter().collect();
     let [embed_dim, _] = head.pooling.layer.out_proj.weight.dims();
     let (tokens, present) = (random([length, modalities, embed_dim]), mask([length, modalities]));
     let demographics = Tensor::from_data([[0.6, 1.0]], &Device::default());

@@ -1,5 +1,6 @@
 //! Input that must be refused, in one line that names what is wrong, and the exit codes.
 
+use std::io::{Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -139,6 +140,11 @@ fn a_head_of_another_network_is_refused() {
     let error = import::staging(&folder, &base, &Device::default()).unwrap_err();
     assert_says(&error, &["config.json", "embed_dim is 64", "32"]);
 
+    let folder = copy_of("model_sleep_staging", "classes");
+    edit_config(&folder, |config| config["model_params"]["num_classes"] = 4.into());
+    let error = import::staging(&folder, &base, &Device::default()).unwrap_err();
+    assert_says(&error, &["num_classes is 4", "5 classes"]);
+
     let error = import::staging(&mini().dir.join("model_base"), &base, &Device::default());
     assert!(matches!(error.unwrap_err(), ImportError::Config { .. }));
 }
@@ -164,6 +170,50 @@ fn damaged_checkpoints_are_refused() {
     }
 }
 
+/// The checkpoint `bytes` with its pickle changed by `edit`, checksums fitting again.
+fn with_pickle(bytes: &[u8], edit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut edit = Some(edit);
+    let mut old = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
+    let mut new = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let options =
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for index in 0..old.len() {
+        let mut entry = old.by_index(index).unwrap();
+        let name = entry.name().unwrap().into_owned();
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        if name.ends_with("data.pkl") {
+            edit.take().unwrap()(&mut content);
+        }
+        new.start_file(name, options).unwrap();
+        new.write_all(&content).unwrap();
+    }
+    new.finish().unwrap().into_inner()
+}
+
+#[test]
+fn a_pickle_of_nonsense_is_refused() {
+    let folder = copy_of("model_sleep_staging", "pickle");
+    let path = folder.join("best.pth");
+    let whole = std::fs::read(&path).unwrap();
+    let mut length = 0;
+    std::fs::write(&path, with_pickle(&whole, |pickle| length = pickle.len())).unwrap();
+    let base = mini().base();
+    assert!(import::staging(&folder, &base, &Device::default()).is_ok());
+    for at in (0..length).step_by(37) {
+        for value in [0, 0x2e, 0x8e, 0xff] {
+            let edited = with_pickle(&whole, |pickle| pickle[at] = value);
+            std::fs::write(&path, edited).unwrap();
+            // Some bytes are of no consequence; what counts is that nothing panics.
+            if let Err(error) = import::staging(&folder, &base, &Device::default()) {
+                assert_says(&error, &["best.pth"]);
+            }
+        }
+        std::fs::write(&path, with_pickle(&whole, |pickle| pickle.truncate(at))).unwrap();
+        assert!(import::staging(&folder, &base, &Device::default()).is_err());
+    }
+}
+
 fn sfm_train(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sfm-train")).args(arguments).output().unwrap()
 }
@@ -185,6 +235,7 @@ fn exit_codes_tell_what_went_wrong() {
     let (base, staging) = (folder("model_base"), folder("model_sleep_staging"));
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("exit.sfm");
     let out = out.to_str().unwrap();
+    let _ = std::fs::remove_file(out);
     assert_exit(&["import", "--base", &base], 2);
     assert_exit(&["import", "--base", &base, "--out", out, "--age-range", "90,20"], 2);
     assert_exit(&["import", "--base", "/nonexistent", "--out", out], 3);
