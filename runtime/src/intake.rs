@@ -15,8 +15,9 @@ use crate::ring::{RingReader, RingState};
 use crate::signal::StreamInfo;
 use crate::timing::{Step, Timings};
 
-/// A channel that lags the fastest one by more than this is not waited for.
-const MAX_SKEW_S: u64 = 120;
+/// A channel that stays silent while another one delivers this many seconds is not waited for.
+/// Longer than a ring, of which one channel may be found full and the next one still empty.
+const MAX_SILENCE_S: f64 = 180.0;
 /// A constant stretch shorter than this is not worth a line in the ledger.
 const FLAT_S: f64 = 60.0;
 
@@ -37,7 +38,7 @@ pub struct Intake {
     pub modalities: Vec<ModalityIntake>,
     state: RingState,
     patch_samples: u64,
-    max_skew: u64,
+    ready: u64,
     finished: bool,
 }
 
@@ -58,12 +59,17 @@ struct ChannelIntake {
     stats: RunningStats,
     rate_hz: f64,
     next: u64,
+    /// Seconds of signal that the last drain brought, and that other channels brought since.
+    fresh_s: f64,
+    silent_s: f64,
     ledger: ChannelLedger,
     gaps: Vec<Gap>,
     pass: Pass,
     flat_value: f32,
     flat_run: u64,
     flat_longest: u64,
+    /// A preprocessed channel stays as it is stored.
+    flat_is_masked: bool,
 }
 
 impl Intake {
@@ -100,7 +106,7 @@ impl Intake {
             modalities,
             state,
             patch_samples: preprocessing.patch_samples as u64,
-            max_skew: MAX_SKEW_S * u64::from(preprocessing.rate_hz),
+            ready: 0,
             finished: false,
         })
     }
@@ -118,9 +124,10 @@ impl Intake {
             });
         });
         self.state.drained();
-        if ended {
-            self.finished = true;
-        } else {
+        self.finished = ended;
+        self.note_silence();
+        self.ready = self.ready.max(self.complete_until() / self.patch_samples);
+        if !ended {
             self.state.wait();
         }
     }
@@ -132,13 +139,27 @@ impl Intake {
 
     /// Patches from the start of the recording that are complete or known to be missing.
     pub fn ready_patches(&self) -> u64 {
-        let ready = || self.channels().map(|c| c.conditioner.ready_until());
-        let fastest = ready().max().unwrap_or(0);
-        if self.finished {
-            return fastest / self.patch_samples;
+        self.ready
+    }
+
+    /// Counts, for each channel, the signal that came since its own last. Signal and not time: a
+    /// channel that has just jumped over a hole of hours is no reason to give up the others, which
+    /// are still before it.
+    fn note_silence(&mut self) {
+        let heard_s = self.channels().map(|c| c.fresh_s).fold(0.0, f64::max);
+        for channel in self.modalities.iter_mut().flat_map(|m| &mut m.channels) {
+            channel.silent_s = if channel.fresh_s > 0.0 { 0.0 } else { channel.silent_s + heard_s };
         }
-        let slowest = ready().min().unwrap_or(0);
-        slowest.max(fastest.saturating_sub(self.max_skew)) / self.patch_samples
+    }
+
+    /// Grid index below which every channel that is waited for has its samples or a gap.
+    fn complete_until(&self) -> u64 {
+        let furthest = || self.channels().map(|c| c.conditioner.ready_until()).max().unwrap_or(0);
+        if self.finished {
+            return furthest();
+        }
+        let heard = self.channels().filter(|c| c.silent_s < MAX_SILENCE_S);
+        heard.map(|c| c.conditioner.ready_until()).min().unwrap_or_else(furthest)
     }
 
     /// Gaps that begin before `until_s`, in order of time then channel, once each.
@@ -157,6 +178,17 @@ impl Intake {
         let mut ledger: Vec<_> = self.channels().map(ChannelIntake::ledger).collect();
         ledger.sort_by_key(|line| line.channel);
         ledger
+    }
+
+    /// Labels of the channels that had one value throughout and are masked for it, in the source's
+    /// order.
+    pub fn flat_channels(&self) -> Vec<&str> {
+        let flat = self.channels().filter(|c| {
+            c.flat_is_masked && c.ledger.received > 0 && c.flat_longest == c.ledger.received
+        });
+        let mut flat: Vec<_> = flat.map(|c| (c.ledger.channel, c.ledger.label.as_str())).collect();
+        flat.sort_unstable();
+        flat.into_iter().map(|(_, label)| label).collect()
     }
 
     /// Each channel's mean and standard deviation over the whole recording, by channel of the
@@ -187,7 +219,8 @@ impl ModalityIntake {
     }
 
     /// Takes patches `first..first + rows` of every channel: `patches` [rows, C, patch_samples]
-    /// z-scored (zero where absent) and `present` [rows, C], 1.0 or 0.0.
+    /// z-scored (zero where absent) and `present` [rows, C], 1.0 or 0.0. A channel without any
+    /// variance says nothing and is absent.
     pub fn gather(
         &mut self,
         first: u64,
@@ -218,7 +251,9 @@ impl ModalityIntake {
             for (row, raw) in self.raw.chunks_exact(samples).enumerate() {
                 let patch = &mut patches[cell(row) * samples..][..samples];
                 match stats {
-                    Some(stats) if present[cell(row)] > 0.0 => z_score_into(raw, &stats, patch),
+                    Some(stats) if present[cell(row)] > 0.0 && !stats.is_flat() => {
+                        z_score_into(raw, &stats, patch);
+                    }
                     _ => {
                         present[cell(row)] = 0.0;
                         patch.fill(0.0);
@@ -258,6 +293,8 @@ impl ChannelIntake {
             stats: RunningStats::new(),
             rate_hz: signal.rate_hz,
             next: 0,
+            fresh_s: 0.0,
+            silent_s: 0.0,
             ledger: ChannelLedger {
                 channel: index,
                 label: signal.label.clone(),
@@ -268,6 +305,7 @@ impl ChannelIntake {
             flat_value: f32::NAN,
             flat_run: 0,
             flat_longest: 0,
+            flat_is_masked: !info.preprocessed,
         })
     }
 
@@ -278,6 +316,7 @@ impl ChannelIntake {
             (&mut self.next, self.rate_hz, &mut self.ledger, &mut self.gaps);
         let (flat_value, flat_run, flat_longest) =
             (&mut self.flat_value, &mut self.flat_run, &mut self.flat_longest);
+        let received_before = ledger.received;
         reader.drain(|start, samples| {
             if start > *next {
                 let missing = start - *next;
@@ -302,6 +341,7 @@ impl ChannelIntake {
             }
             conditioner.push(start, samples, &mut |grid, values| patches.push(grid, values));
         });
+        self.fresh_s = (self.ledger.received - received_before) as f64 / self.rate_hz;
     }
 
     fn finish(&mut self) {

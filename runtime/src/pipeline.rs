@@ -611,6 +611,10 @@ fn conclude(
             risk.tokens, risk.tokens_left_out
         ));
     }
+    let flat = intake.flat_channels();
+    if !flat.is_empty() {
+        notes.push(format!("one value throughout, masked: {}", flat.join(", ")));
+    }
     let night = Night {
         pass,
         statistics: SleepStatistics::from_hypnogram(&stages),

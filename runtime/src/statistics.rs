@@ -22,7 +22,7 @@ pub struct SleepStatistics {
     /// sleep, with the wake and the `?` between them; 0 without sleep.
     pub spt_min: f64,
     /// Sleep efficiency: 100 TST / TRT. As `?` epochs are in TRT and not in TST, it is a lower
-    /// bound where some are. `None` for an empty hypnogram.
+    /// bound where some are. `None` where no epoch was staged.
     pub sleep_efficiency_pct: Option<f64>,
     /// Sleep onset latency (SOL): lights out to the start of the first epoch of any sleep stage.
     /// `None` without sleep.
@@ -102,6 +102,7 @@ impl SleepStatistics {
     /// `None` is an epoch that was not staged.
     pub fn from_hypnogram(hypnogram: &[Option<SleepStage>]) -> Self {
         let trt_min = minutes(hypnogram.len());
+        let unscored_min = minutes(hypnogram.iter().filter(|s| s.is_none()).count());
         let in_stage = |stage| minutes(hypnogram.iter().filter(|s| **s == Some(stage)).count());
         let stage_min = PerStage::from_fn(in_stage);
         let tst_min = stage_min.n1 + stage_min.n2 + stage_min.n3 + stage_min.rem;
@@ -112,8 +113,8 @@ impl SleepStatistics {
         let mut statistics = SleepStatistics {
             trt_min,
             tst_min,
-            sleep_efficiency_pct: (trt_min > 0.0).then(|| 100.0 * tst_min / trt_min),
-            unscored_min: minutes(hypnogram.iter().filter(|s| s.is_none()).count()),
+            sleep_efficiency_pct: (trt_min > unscored_min).then(|| 100.0 * tst_min / trt_min),
+            unscored_min,
             stage_min,
             stage_pct_of_tst: PerStage::from_fn(share),
             awakenings,
@@ -231,6 +232,7 @@ mod tests {
         assert_eq!((awake.sol_min, awake.waso_min, awake.rem_latency_min), (None, None, None));
         assert_eq!(awake.stage_pct_of_tst, PerStage::default());
         assert_eq!(of("12").rem_latency_min, None);
+        assert_eq!(of("????").sleep_efficiency_pct, None);
         assert_eq!(of(""), SleepStatistics::default());
     }
 }

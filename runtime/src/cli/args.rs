@@ -60,7 +60,7 @@ pub enum BundleAction {
 
 /// How channels are mapped to modalities.
 #[derive(Debug, Clone, Default, clap::Args, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct ChannelArgs {
     /// Use LABEL as MODALITY (BAS, RESP, EKG, EMG) or leave it out (none); may be repeated
     #[arg(long, value_name = "LABEL=MODALITY")]
@@ -141,6 +141,10 @@ pub enum Speed {
     Times(f64),
 }
 
+/// A night in a month, and faster than any machine.
+const SLOWEST: f64 = 0.01;
+const FASTEST: f64 = 1e9;
+
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum SpeedText {
@@ -167,8 +171,8 @@ impl std::str::FromStr for Speed {
             return Ok(Speed::Max);
         }
         match text.parse::<f64>() {
-            Ok(times) if times > 0.0 && times.is_finite() => Ok(Speed::Times(times)),
-            _ => Err("use max or a positive number".to_owned()),
+            Ok(times) if (SLOWEST..=FASTEST).contains(&times) => Ok(Speed::Times(times)),
+            _ => Err(format!("use max or a number from {SLOWEST} to {FASTEST}")),
         }
     }
 }
@@ -180,7 +184,13 @@ impl RunArgs {
     /// One sentence with the file, the place in it and the reason.
     pub fn with_config(&self) -> Result<Self, String> {
         let Some(path) = &self.config else { return Ok(self.clone()) };
-        let file = read_config(path)?;
+        let mut file = read_config(path)?;
+        if self.channels.channel_groups.is_some() || self.channels.channel_rules.is_some() {
+            (file.channels.channel_groups, file.channels.channel_rules) = (None, None);
+        } else if file.channels.channel_groups.is_some() && file.channels.channel_rules.is_some() {
+            let path = path.display();
+            return Err(format!("{path}: channel-groups and channel-rules exclude each other"));
+        }
         let mut map = file.channels.map;
         map.extend(self.channels.map.clone());
         Ok(Self {
@@ -245,6 +255,34 @@ mod tests {
         assert_eq!(run.speed, Some(Speed::Times(10.0)));
         assert_eq!(run.age, Some(40.0));
         assert_eq!(run.channels.map, ["X=EMG", "Y=none"]);
+    }
+
+    #[test]
+    fn rules_of_the_command_line_replace_the_files() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("run.toml");
+        std::fs::write(&path, "[channels]\nchannel-groups = 'a.json'\n").expect("written");
+        let config = path.to_str().expect("UTF-8");
+        let from = |more: &[&str]| {
+            let args = ["sfm-stream", "--replay", "a.edf", "--config", config];
+            let args = Args::try_parse_from(args.iter().chain(more)).expect("parses");
+            args.run.with_config().map(|run| run.channels)
+        };
+        assert_eq!(from(&[]).expect("reads").channel_groups, Some("a.json".into()));
+        let rules = from(&["--channel-rules", "b.toml"]).expect("reads");
+        assert_eq!((rules.channel_groups, rules.channel_rules), (None, Some("b.toml".into())));
+        let both = "[channels]\nchannel-groups = 'a.json'\nchannel-rules = 'b.toml'\n";
+        std::fs::write(&path, both).expect("written");
+        assert!(from(&[]).expect_err("refused").contains("exclude each other"));
+    }
+
+    #[test]
+    fn a_speed_is_max_or_within_reason() {
+        assert_eq!("max".parse(), Ok(Speed::Max));
+        assert_eq!("0.5".parse(), Ok(Speed::Times(0.5)));
+        for text in ["0", "-1", "nan", "inf", "1e-300", "1e300", "fast", ""] {
+            assert!(text.parse::<Speed>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! `sfm-stream bundle info|verify`, and the bundle a run uses.
 
+use std::fmt::Write;
 use std::path::Path;
 
 use sfm_models::{Bundle, Modality};
 
-use super::Failure;
 use super::args::BundleAction;
+use super::{Failure, show};
 use crate::infer::backend::{Backend, BackendChoice};
+use crate::montage::escaped;
 use crate::pipeline::Network;
 
 /// The bundle inside the binary, for a first run without any download.
@@ -25,27 +27,29 @@ pub(super) fn open(file: Option<&Path>) -> Result<Bundle, Failure> {
 
 pub(super) fn run(action: &BundleAction) -> Result<(), Failure> {
     match action {
-        BundleAction::Info { file } => {
-            print_info(&open(file.as_deref())?);
-            Ok(())
-        }
+        BundleAction::Info { file } => show(&info(&open(file.as_deref())?)),
         BundleAction::Verify { file } => verify(file),
     }
 }
 
-fn print_info(bundle: &Bundle) {
+/// What the manifest says; its texts are untrusted.
+fn info(bundle: &Bundle) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<14} {}", escaped(&value));
+    };
     let manifest = bundle.manifest();
     let base = &manifest.base;
-    println!("name:          {}", manifest.name);
-    println!("sha256:        {}", bundle.sha256());
-    println!("made by:       {}", manifest.exporter);
-    println!("license:       {}", manifest.license);
-    println!("training data: {}", manifest.training.data);
+    line("name:", manifest.name.clone());
+    line("sha256:", bundle.sha256());
+    line("made by:", manifest.exporter.clone());
+    line("license:", manifest.license.clone());
+    line("training data:", manifest.training.data.clone());
     if manifest.training.random_weights {
-        println!("warning:       random weights: results show arithmetic, nothing of a person");
+        line("warning:", "random weights: results show arithmetic, nothing of a person".to_owned());
     }
-    println!(
-        "base:          embedding {}, {} layers, {} heads, windows of {} patches of {} samples at {} Hz",
+    let of_base = format!(
+        "embedding {}, {} layer(s), {} heads, windows of {} patches of {} samples at {} Hz",
         base.embed_dim,
         base.layers,
         base.heads,
@@ -53,33 +57,36 @@ fn print_info(bundle: &Bundle) {
         manifest.preprocessing.patch_samples,
         manifest.preprocessing.rate_hz
     );
+    line("base:", of_base);
     let channels: Vec<String> = Modality::ALL
         .iter()
         .filter_map(|m| Some(format!("{m} {}", base.max_channels.get(m)?)))
         .collect();
-    println!("channels:      at most {}", channels.join(", "));
-    match &manifest.staging {
-        Some(staging) => println!(
-            "staging head:  {} layer(s), up to {} tokens at once",
-            staging.layers, staging.max_seq_length
-        ),
-        None => println!("staging head:  none"),
-    }
-    match &manifest.risk {
-        Some(risk) => println!(
-            "risk head:     {} relative log-hazards{}, first {} tokens of a night",
+    line("channels:", format!("at most {}", channels.join(", ")));
+    let staging = manifest.staging.as_ref().map_or_else(none, |staging| {
+        format!("{} layer(s), up to {} tokens at once", staging.layers, staging.max_seq_length)
+    });
+    line("staging head:", staging);
+    let risk = manifest.risk.as_ref().map_or_else(none, |risk| {
+        format!(
+            "{} relative log-hazards{}, first {} tokens of a night",
             risk.classes,
             if risk.has_labels { " with names" } else { "" },
             risk.max_seq_length
-        ),
-        None => println!("risk head:     none"),
-    }
+        )
+    });
+    line("risk head:", risk);
     for (name, value) in &manifest.metrics {
-        println!("metric:        {name} = {value}");
+        line("metric:", format!("{name} = {value}"));
     }
     for (name, entry) in &manifest.files {
-        println!("file:          {name}, {} bytes, sha256 {}", entry.bytes, entry.sha256);
+        line("file:", format!("{name}, {} bytes, sha256 {}", entry.bytes, entry.sha256));
     }
+    text
+}
+
+fn none() -> String {
+    "none".to_owned()
 }
 
 /// Opening checks sizes and checksums; loading shows that the engine takes every graph.
@@ -90,6 +97,6 @@ fn verify(file: &Path) -> Result<(), Failure> {
     Network::load(&bundle, &backend)
         .map_err(|e| Failure::bundle(format!("{}: {e}", file.display())))?;
     let files = bundle.manifest().files.len();
-    println!("{}: {files} files, checksums right, all graphs load in tract", file.display());
-    Ok(())
+    let name = escaped(&file.display().to_string());
+    show(&format!("{name}: {files} files, checksums right, all graphs load in tract\n"))
 }

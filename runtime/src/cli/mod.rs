@@ -9,12 +9,13 @@ pub mod progress;
 mod replay;
 pub mod summary;
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use self::args::{Args, Command};
-use crate::montage::ChannelRules;
+use crate::montage::{ChannelRules, escaped};
 
 /// Why a command ends early.
 #[derive(Debug)]
@@ -47,7 +48,10 @@ impl Failure {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return not_parsed(&error),
+    };
     let result = match &args.command {
         Some(Command::Inspect { file, channels }) => inspect::run(file, channels),
         Some(Command::Bundle { action }) => bundle::run(action),
@@ -55,10 +59,48 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { code, message }) => {
-            eprintln!("sfm-stream: {}", message.split_whitespace().collect::<Vec<_>>().join(" "));
-            ExitCode::from(code)
+        Err(failure) => refuse(&failure),
+    }
+}
+
+fn refuse(failure: &Failure) -> ExitCode {
+    say(&format!("sfm-stream: {}", one_line(&failure.message)));
+    ExitCode::from(failure.code)
+}
+
+/// Help and version go to stdout; what is wrong with the arguments is a refusal like any other.
+fn not_parsed(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if !error.use_stderr() || error.kind() == DisplayHelpOnMissingArgumentOrSubcommand {
+        // A closed pipe took the help away: nothing to tell anyone.
+        let _ = error.print();
+        return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+    }
+    let text = error.to_string();
+    let reason = text.split("\n\nUsage:").next().unwrap_or_default();
+    let reason = reason.split("\n\nFor more information").next().unwrap_or_default();
+    let reason = one_line(reason.trim_start_matches("error:"));
+    refuse(&Failure::usage(format!("{reason}; sfm-stream --help shows all arguments")))
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// One line on stderr. What a file or a path brought in cannot reach the terminal as control
+/// characters, and a closed stderr stops nothing.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", escaped(line));
+}
+
+/// Text on stdout. A reader that has seen enough closes the pipe, which is no failure.
+fn show(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::run(format!("stdout cannot be written: {e}")))
         }
+        _ => Ok(()),
     }
 }
 

@@ -76,8 +76,17 @@ impl Progress {
     pub fn finish(self) {
         if let Shown::Bar(bar) = &self.shown {
             bar.finish_and_clear();
+        } else if self.shown.is_at_end() {
+            return;
         }
         print(&line(self.pass, self.position_s, self.total_s, self.begun.elapsed()));
+    }
+}
+
+impl Shown {
+    /// The last plain line was about the whole length.
+    fn is_at_end(&self) -> bool {
+        matches!(self, Shown::Lines { last_tenth: 10.., .. })
     }
 }
 

@@ -11,16 +11,19 @@ use sfm_models::{Bundle, Manifest, Modality};
 use super::args::{Passes, RunArgs, Speed};
 use super::progress::Progress;
 use super::summary::{self, StageChanges};
-use super::{Failure, bundle, channel_rules};
+use super::{Failure, bundle, channel_rules, say, show};
+use crate::encode::EPOCH_PATCHES;
 use crate::event::{ChannelUse, Event, Pass, Started};
 use crate::infer::backend::{Backend, BackendChoice};
-use crate::montage::{Montage, escaped};
+use crate::montage::Montage;
 use crate::night::Demographics;
 use crate::pipeline::{
     Network, Options, PassOutcome, PipelineError, Surroundings, final_pass, live_pass, measure,
 };
+use crate::signal::StreamInfo;
 use crate::sink::{self, Sinks, WhenFull};
 use crate::source::{self, Recording, Source};
+use crate::staging::EPOCH_S;
 
 /// A night has some hundred independent steps at a time at most.
 const MAX_THREADS: usize = 256;
@@ -35,6 +38,8 @@ struct Session {
     labels: Vec<(String, String)>,
     out_dir: PathBuf,
     json: bool,
+    /// What is odd about the recording.
+    warnings: Vec<String>,
 }
 
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
@@ -52,7 +57,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         let passes = args.pass.unwrap_or(Passes::Both);
         let result = session.run(passes, &stop);
         if args.timings {
-            eprint!("{}", session.network.timings().table(begin.elapsed()));
+            session.network.timings().table(begin.elapsed()).lines().for_each(say);
         }
         result
     })
@@ -126,6 +131,7 @@ impl Session {
             labels,
             out_dir: args.out.clone().unwrap_or_else(|| default_out(file)),
             json: args.json,
+            warnings: warnings(recording.info()),
             recording,
         })
     }
@@ -135,16 +141,17 @@ impl Session {
         let sinks = sink::open_all(&self.out_dir, &self.labels)
             .and_then(|sinks| Sinks::start(sinks, WhenFull::Wait))
             .map_err(Failure::run)?;
-        let mut output = Output { sinks, json: self.json };
+        let mut output = Output { sinks, json: self.json, shown: Ok(()) };
         let result = self.passes(passes, &mut output, stop);
         for failure in output.sinks.finish() {
-            eprintln!("warning: {failure}");
+            say(&format!("warning: {failure}"));
         }
         let (outcome, changed) = result?;
-        if !self.json {
+        if self.json {
+            output.shown?;
+        } else {
             let night = &outcome.night;
-            let table = summary::table(night, &self.started, &self.labels, &self.out_dir, changed);
-            print!("{table}");
+            show(&summary::table(night, &self.started, &self.labels, &self.out_dir, changed))?;
         }
         if stop.load(Ordering::Relaxed) {
             return Err(self.interrupted());
@@ -154,18 +161,18 @@ impl Session {
 
     /// One line each on stderr: engine, channels, what is odd about the recording.
     fn explain(&self) {
-        eprintln!("backend: {}", self.started.backend);
-        eprintln!("channels: {}", self.montage.summary());
+        say(&format!("backend: {}", self.started.backend));
+        say(&format!("channels: {}", self.montage.summary()));
         if !self.started.modalities_absent.is_empty() {
             let absent: Vec<_> =
                 self.started.modalities_absent.iter().map(|m| m.as_str()).collect();
-            eprintln!("absent: no channel for {}; masked", absent.join(", "));
+            say(&format!("absent: no channel for {}; masked", absent.join(", ")));
         }
         if self.started.random_weights {
-            eprintln!("warning: the bundle's weights are random; the output shows arithmetic only");
+            say("warning: the bundle's weights are random; the output shows arithmetic only");
         }
-        for warning in &self.recording.info().warnings {
-            eprintln!("warning: {}", escaped(warning));
+        for warning in &self.warnings {
+            say(&format!("warning: {warning}"));
         }
     }
 
@@ -204,7 +211,7 @@ impl Session {
     ) -> Result<PassOutcome, Failure> {
         self.started.pass = pass;
         output.send(Event::Started(Box::new(self.started.clone())));
-        for message in self.recording.info().warnings.clone() {
+        for message in self.warnings.clone() {
             output.send(Event::Warning { message });
         }
         let mut progress = Progress::new(self.started.duration_s, pass);
@@ -248,22 +255,34 @@ impl Session {
 struct Output {
     sinks: Sinks,
     json: bool,
+    /// Why stdout took no more; the files are still written then.
+    shown: Result<(), Failure>,
 }
 
 impl Output {
     fn send(&mut self, event: Event) {
-        if self.json {
-            // A closed pipe is the reader's choice; the files are still written.
-            if let Ok(line) = serde_json::to_string(&event) {
-                use std::io::Write;
-                let _ = writeln!(std::io::stdout(), "{line}");
-            }
+        if self.json && self.shown.is_ok() {
+            self.shown = match sink::json_line(&event) {
+                Ok(line) => show(&line),
+                Err(e) => Err(Failure::run(format!("an event cannot be written as JSON: {e}"))),
+            };
         }
         self.sinks.send(event);
         for failure in self.sinks.failures() {
-            eprintln!("warning: {failure}");
+            say(&format!("warning: {failure}"));
         }
     }
+}
+
+/// What the source found odd, and a length that leaves nothing to do.
+fn warnings(info: &StreamInfo) -> Vec<String> {
+    let mut warnings = info.warnings.clone();
+    if let Some(duration_s) = info.duration_s.filter(|&s| s < EPOCH_S / EPOCH_PATCHES as f64) {
+        warnings.push(format!(
+            "the recording is {duration_s} s long, too short for a single 5-s patch: no stages"
+        ));
+    }
+    warnings
 }
 
 fn demographics(args: &RunArgs) -> Result<Option<Demographics>, Failure> {

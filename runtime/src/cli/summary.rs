@@ -7,6 +7,7 @@ use std::path::Path;
 use sfm_models::SleepStage;
 
 use crate::event::{Night, OvernightRisk, Pass, Started};
+use crate::montage::is_hidden;
 use crate::sink::Labels;
 use crate::statistics::SleepStatistics;
 
@@ -134,14 +135,9 @@ fn push_risk(text: &mut String, risk: &OvernightRisk, labels: &Labels) {
     }
 }
 
-/// Text of a file as it may be shown: control characters and the marks that turn the direction of
-/// writing become `\u{fffd}`.
+/// Text of a file as it may be shown: what a terminal would obey becomes `\u{fffd}`.
 fn printable(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|c| if hidden(c) { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// At most `width` characters; an ellipsis stands for what is left out.

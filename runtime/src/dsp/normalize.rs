@@ -14,6 +14,16 @@ pub struct ChannelStats {
     pub std: f64,
 }
 
+/// A standard deviation below this part of the mean is the rounding of `f32` and no signal.
+const FLAT: f64 = 1e-6;
+
+impl ChannelStats {
+    /// One value throughout, but for rounding: a lead that is off, a sensor that is dead.
+    pub fn is_flat(&self) -> bool {
+        self.std <= FLAT * self.mean.abs()
+    }
+}
+
 /// Running mean and variance of one channel, patch by patch.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct RunningStats {
@@ -112,10 +122,20 @@ mod tests {
             (0..1000).for_each(|i| running.add_patch(&vec![value; 1 + i % 640]));
             let stats = running.stats().expect("samples were seen");
             assert_eq!(stats.std, 0.0);
+            assert!(stats.is_flat());
             let mut z = [9.0; 3];
             z_score_into(&[value; 3], &stats, &mut z);
             assert_eq!(z, [0.0; 3]);
         }
+    }
+
+    #[test]
+    fn a_small_signal_on_a_large_offset_is_not_flat() {
+        // 1 uV on the 300 mV that an electrode may have, and rounding on the same offset.
+        let stats = |std| ChannelStats { count: 9, mean: 3e5, std };
+        assert!(!stats(1.0).is_flat());
+        assert!(stats(0.02).is_flat());
+        assert!(!ChannelStats { count: 9, mean: 0.0, std: 1e-12 }.is_flat());
     }
 
     #[test]

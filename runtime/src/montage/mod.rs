@@ -13,7 +13,7 @@ use sfm_models::Modality;
 use crate::signal::SignalInfo;
 pub use rules::{ChannelRules, normalized};
 use rules::{Override, Verdict};
-pub use table::{escaped, table};
+pub use table::{escaped, is_hidden, table};
 
 /// A slower channel says too little about 5 s of sleep to be interpolated, Hz. The reference
 /// keeps channels of 1 Hz.

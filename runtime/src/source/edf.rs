@@ -13,8 +13,9 @@ use crate::signal::{SampleBlock, SignalInfo, StreamInfo};
 /// Records closer than this to where the last ended are contiguous, seconds: recorders round
 /// onsets, and their clocks drift against the samples.
 const ONSET_TOLERANCE_S: f64 = 0.002;
-/// A record placed further from the first than this has a damaged onset, seconds (31 days).
-const MAX_ONSET_S: f64 = 31.0 * 86_400.0;
+/// A record placed further from the first than this has a damaged onset, seconds (7 days). Time
+/// without samples costs as many epochs as time with them.
+const MAX_ONSET_S: f64 = 7.0 * 86_400.0;
 /// Largest block, samples.
 const MAX_BLOCK_SAMPLES: usize = 1 << 16;
 

@@ -17,8 +17,9 @@ const PIECE_SAMPLES: usize = 1 << 15;
 const MAX_PIECE_SAMPLES: usize = 1 << 20;
 /// The library allocates chunks by the size the file claims; 36 h of a channel are enough.
 const MAX_CHUNK_SAMPLES: usize = 1 << 24;
-/// 31 days: a longer data set is damage, not sleep.
-const MAX_SAMPLES: usize = 31 * 86_400 * 128;
+/// 7 days: a longer data set is damage, not sleep. One that was never filled takes no room in the
+/// file.
+const MAX_SAMPLES: usize = 7 * 86_400 * 128;
 /// More data sets than any montage has channels.
 const MAX_CHANNELS: usize = 4096;
 
