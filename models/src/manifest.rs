@@ -11,6 +11,9 @@ use crate::{Modality, SleepStage, bundle, graph};
 /// The version of the bundle layout that this build writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
 
+/// Seconds of one scoring epoch (AASM).
+pub const EPOCH_S: usize = 30;
+
 /// A bundle's `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -187,6 +190,13 @@ impl Manifest {
     pub fn check(&self) -> Result<(), String> {
         self.preprocessing.check()?;
         self.base.check()?;
+        let epoch = self.preprocessing.epoch_patches();
+        if !self.base.window_patches.is_multiple_of(epoch) {
+            return Err(format!(
+                "base.window_patches is {}, not a multiple of the {epoch} patches of an epoch",
+                self.base.window_patches
+            ));
+        }
         if let Some(staging) = &self.staging {
             staging.check(&self.base)?;
         }
@@ -198,9 +208,20 @@ impl Manifest {
 }
 
 impl Preprocessing {
+    /// Patches of one 30-s scoring epoch.
+    pub fn epoch_patches(&self) -> usize {
+        EPOCH_S * self.rate_hz as usize / self.patch_samples
+    }
+
     fn check(&self) -> Result<(), String> {
         between("preprocessing.rate_hz", self.rate_hz as usize, 1..=100_000)?;
         between("preprocessing.patch_samples", self.patch_samples, 1..=1_000_000)?;
+        if !(EPOCH_S * self.rate_hz as usize).is_multiple_of(self.patch_samples) {
+            return Err(format!(
+                "preprocessing.patch_samples is {}, which does not divide an epoch of {EPOCH_S} s",
+                self.patch_samples
+            ));
+        }
         between("preprocessing.lowpass_order", self.lowpass_order, 1..=16)?;
         let nyquist_hz = f64::from(self.rate_hz) / 2.0;
         if !(self.lowpass_hz > 0.0 && self.lowpass_hz <= nyquist_hz) {

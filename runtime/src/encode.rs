@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use sfm_models::manifest::SingleChannel;
+use sfm_models::manifest::{EPOCH_S, SingleChannel};
 use sfm_models::{Bundle, Modality, graph};
 
 use crate::infer::backend::{Backend, Engine};
@@ -14,8 +14,6 @@ use crate::infer::tokenizer_kernel::{TokenizerKernel, TokenizerScratch};
 use crate::infer::{InferError, Input, Session};
 use crate::timing::{Step, Timings};
 
-/// Patches of one 30-s epoch.
-pub const EPOCH_PATCHES: usize = 6;
 /// Open windows are padded to a multiple of this many tokens, masked, so that an engine that
 /// compiles a plan a shape needs few of them.
 pub(crate) const WINDOW_STEP: usize = 12;
@@ -32,6 +30,8 @@ pub struct BaseNetwork {
     pub window_patches: usize,
     /// Samples of one patch.
     pub patch_samples: usize,
+    /// Patches of one 30-s epoch.
+    pub epoch_patches: usize,
     timings: Arc<Timings>,
 }
 
@@ -75,8 +75,14 @@ impl BaseNetwork {
             embed_dim: manifest.base.embed_dim,
             window_patches: manifest.base.window_patches,
             patch_samples: manifest.preprocessing.patch_samples,
+            epoch_patches: manifest.preprocessing.epoch_patches(),
             timings,
         })
+    }
+
+    /// Start of a patch behind the start of the recording, seconds.
+    pub fn onset_s(&self, patch: u64) -> f64 {
+        patch as f64 * EPOCH_S as f64 / self.epoch_patches as f64
     }
 
     /// `patches` [n, patch_samples] to `tokens` [n, E].
@@ -184,7 +190,8 @@ impl WindowEncoder {
         let (channels, embed_dim) = (self.channels, self.network.embed_dim);
         let rows = (present.len() / channels).min(self.network.window_patches - self.filled);
         // A whole window goes as one block; anything else in epochs, the last one padded.
-        let block = if rows == self.network.window_patches { rows } else { EPOCH_PATCHES };
+        let whole = rows == self.network.window_patches;
+        let block = if whole { rows } else { self.network.epoch_patches };
         self.channel_tokens.resize(block * channels * embed_dim, 0.0);
         self.channel_present.resize(block * channels, 0.0);
         for first in (0..rows).step_by(block) {
@@ -333,6 +340,12 @@ impl TokenLog {
     pub fn truncate(&mut self, len: usize) {
         self.tokens.truncate(len * Modality::COUNT * self.embed_dim);
         self.present.truncate(len * Modality::COUNT);
+    }
+
+    /// Gives back the memory of what was dropped.
+    pub fn shrink(&mut self) {
+        self.tokens.shrink_to_fit();
+        self.present.shrink_to_fit();
     }
 
     /// Appends `rows` positions with everything absent.

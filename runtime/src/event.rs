@@ -178,6 +178,8 @@ pub struct ChannelLedger {
     pub missing: u64,
     /// Number of gaps.
     pub gaps: u64,
+    /// Samples that reached the pipeline but are no numbers; they make their patches absent.
+    pub not_finite: u64,
     /// Samples dropped because the channel's ring was full; they are among `missing`.
     pub overflow: u64,
     /// Samples dropped because an earlier block already covered their time.

@@ -18,6 +18,8 @@ use crate::timing::{Step, Timings};
 /// A channel that stays silent while another one delivers this many seconds is not waited for.
 /// Longer than a ring, of which one channel may be found full and the next one still empty.
 const MAX_SILENCE_S: f64 = 180.0;
+/// No sample of a living person is this many standard deviations from the mean.
+const MAX_Z: f32 = 1e6;
 /// A constant stretch shorter than this is not worth a line in the ledger.
 const FLAT_S: f64 = 60.0;
 
@@ -125,9 +127,9 @@ impl Intake {
         });
         self.state.drained();
         self.finished = ended;
-        self.note_silence();
+        let heard = self.note_silence();
         self.ready = self.ready.max(self.complete_until() / self.patch_samples);
-        if !ended {
+        if !ended && !heard {
             self.state.wait();
         }
     }
@@ -135,6 +137,11 @@ impl Intake {
     /// The source is at its end and all of its samples are patches.
     pub fn finished(&self) -> bool {
         self.finished
+    }
+
+    /// The source failed before its end.
+    pub fn broke_off(&self) -> bool {
+        self.state.broke_off()
     }
 
     /// Patches from the start of the recording that are complete or known to be missing.
@@ -145,11 +152,13 @@ impl Intake {
     /// Counts, for each channel, the signal that came since its own last. Signal and not time: a
     /// channel that has just jumped over a hole of hours is no reason to give up the others, which
     /// are still before it.
-    fn note_silence(&mut self) {
+    /// Returns whether any signal came.
+    fn note_silence(&mut self) -> bool {
         let heard_s = self.channels().map(|c| c.fresh_s).fold(0.0, f64::max);
         for channel in self.modalities.iter_mut().flat_map(|m| &mut m.channels) {
             channel.silent_s = if channel.fresh_s > 0.0 { 0.0 } else { channel.silent_s + heard_s };
         }
+        heard_s > 0.0
     }
 
     /// Grid index below which every channel that is waited for has its samples or a gap.
@@ -253,6 +262,11 @@ impl ModalityIntake {
                 match stats {
                     Some(stats) if present[cell(row)] > 0.0 && !stats.is_flat() => {
                         z_score_into(raw, &stats, patch);
+                        // One absurd value would spoil the window: masks do not stop a NaN.
+                        if !patch.iter().all(|z| z.abs() <= MAX_Z) {
+                            present[cell(row)] = 0.0;
+                            patch.fill(0.0);
+                        }
                     }
                     _ => {
                         present[cell(row)] = 0.0;
@@ -352,6 +366,7 @@ impl ChannelIntake {
     fn ledger(&self) -> ChannelLedger {
         let flat_s = self.flat_longest as f64 / self.rate_hz;
         ChannelLedger {
+            not_finite: self.conditioner.not_finite_samples(),
             overflow: self.reader.overflow(),
             overlapping: self.conditioner.overlapping_samples() + self.patches.late_samples(),
             flat_s: if flat_s >= FLAT_S { flat_s } else { 0.0 },

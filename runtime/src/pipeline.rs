@@ -3,6 +3,9 @@
 //! whole recording, which equals the offline reference. Runs on the caller's thread and the
 //! current rayon pool; nothing here reads a clock but for `--timings` and `--speed`.
 
+mod live;
+mod whole;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,9 +13,11 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 use sfm_models::{Bundle, Manifest, Modality, SleepStage};
 
+use self::live::Live;
+use self::whole::Final;
 use crate::dsp::normalize::ChannelStats;
-use crate::encode::{BaseNetwork, EPOCH_PATCHES, TokenLog, WindowEncoder, WindowOutput};
-use crate::event::{EpochStatus, Event, Night, Pass, SleepEpoch, WindowEmbedding};
+use crate::encode::{BaseNetwork, TokenLog, WindowEncoder, WindowOutput};
+use crate::event::{Event, Night, Pass, SleepEpoch, WindowEmbedding};
 use crate::infer::InferError;
 use crate::infer::backend::Backend;
 use crate::intake::{Intake, ModalityIntake, Normalization};
@@ -21,15 +26,12 @@ use crate::night::{Demographics, RiskHead};
 use crate::ring::{RingWriter, WhenFull, rings};
 use crate::signal::{SampleBlock, StreamInfo};
 use crate::source::{Source, SourceError};
-use crate::staging::{EPOCH_S, LIVE_CONTEXT, LiveStager, Logits, Stager, score_epoch};
+use crate::staging::Stager;
 use crate::statistics::SleepStatistics;
 use crate::timing::{Step, Timings};
 
 /// Seconds of signal a ring holds.
 const RING_S: f64 = 120.0;
-
-/// Windows the final pass works on at once, at most: 3 MB of signal each.
-const MAX_LANES: usize = 32;
 
 /// A bundle's networks on an engine.
 pub struct Network {
@@ -54,6 +56,27 @@ impl Network {
             risk: RiskHead::load(bundle, backend, timings.clone())?,
             timings,
         })
+    }
+
+    /// Runs every graph once, on an epoch of zeros in two channels.
+    ///
+    /// # Errors
+    /// [`InferError`] of the first graph that does not run.
+    pub fn try_out(&self) -> Result<(), InferError> {
+        let rows = self.base.epoch_patches;
+        let mut encoder = WindowEncoder::new(self.base.clone(), 2);
+        encoder.push(&vec![0.0; rows * 2 * self.base.patch_samples], &vec![1.0; rows * 2])?;
+        let output = encoder.encode()?;
+        let mut log = TokenLog::new(self.base.embed_dim);
+        log.grow(rows);
+        log.write(0, Modality::Bas, output.embeddings, output.present);
+        if let Some(stager) = &self.staging {
+            stager.night(&log)?;
+        }
+        if let Some(risk) = &self.risk {
+            risk.night(&log, None)?;
+        }
+        Ok(())
     }
 
     /// The staging head, if there is one.
@@ -269,168 +292,57 @@ fn feed(
 ) -> Result<(), SourceError> {
     let begin = Instant::now();
     let mut block = SampleBlock::default();
-    while timings.measure(Step::Source, || source.next_block(&mut block))? {
+    loop {
+        match timings.measure(Step::Source, || source.next_block(&mut block)) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(error) => {
+                writer.break_off();
+                return Err(error);
+            }
+        }
         if let Some(speed) = speed {
             let end = (block.start + block.samples.len() as u64) as f64;
-            let due = Duration::from_secs_f64(end / info.signals[block.channel].rate_hz / speed);
-            std::thread::sleep(due.saturating_sub(begin.elapsed()));
+            let due_s = end / info.signals[block.channel].rate_hz / speed;
+            wait_until(begin + Duration::from_secs_f64(due_s), &writer);
         }
         if !writer.push(&block) {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
 }
 
-/// The live pass between two epochs.
-struct Live<'a> {
-    network: &'a Network,
-    lanes: Vec<LiveLane>,
-    log: TokenLog,
-    stager: Option<LiveStager>,
-    /// Latest logits of the open window's tokens.
-    window_logits: Vec<Logits>,
-    /// Quality of each epoch so far.
-    quality: Vec<f32>,
-    hypnogram: Vec<SleepEpoch>,
-    /// Patches taken from the intake, and the first of the open window.
-    taken: u64,
-    window_start: u64,
+/// Sleeps until `due`, or until the pipeline wants no more: a hole may be hours long.
+fn wait_until(due: Instant, writer: &RingWriter) {
+    while writer.is_wanted() {
+        let left = due.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::sleep(left.min(Duration::from_millis(50)));
+    }
 }
 
-/// One modality of the live pass.
-struct LiveLane {
+/// One modality's window on its way through the base network.
+struct Lane {
     modality: Modality,
     encoder: WindowEncoder,
     patches: Vec<f32>,
     present: Vec<f32>,
 }
 
-impl<'a> Live<'a> {
-    fn new(network: &'a Network, intake: &Intake) -> Self {
-        let lanes = intake
-            .modalities
-            .iter()
-            .map(|m| LiveLane {
-                modality: m.modality,
-                encoder: WindowEncoder::new(network.base.clone(), m.channels()),
-                patches: Vec::new(),
-                present: Vec::new(),
-            })
-            .collect();
-        Self {
-            network,
-            lanes,
-            log: TokenLog::new(network.base.embed_dim),
-            stager: network.staging.clone().map(LiveStager::new),
-            window_logits: Vec::new(),
-            quality: Vec::new(),
-            hypnogram: Vec::new(),
-            taken: 0,
-            window_start: 0,
-        }
+impl Lane {
+    /// An empty one for every modality of the intake.
+    fn of(network: &Network, intake: &Intake) -> Vec<Self> {
+        let lane = |m: &ModalityIntake| Lane {
+            modality: m.modality,
+            encoder: WindowEncoder::new(network.base.clone(), m.channels()),
+            patches: Vec::new(),
+            present: Vec::new(),
+        };
+        intake.modalities.iter().map(lane).collect()
     }
 
-    /// Takes every epoch that is complete; at the source's end the part of one that is left.
-    fn take_epochs(
-        &mut self,
-        intake: &mut Intake,
-        normalization: &Normalization,
-        mut begin: Instant,
-        around: &mut Surroundings<'_>,
-    ) -> Result<(), PipelineError> {
-        loop {
-            let left = intake.ready_patches() - self.taken;
-            let rows = if intake.finished() { left.min(EPOCH_PATCHES as u64) } else { left };
-            if rows < EPOCH_PATCHES as u64 && !(intake.finished() && rows > 0) {
-                return Ok(());
-            }
-            self.epoch(intake, normalization, EPOCH_PATCHES.min(rows as usize), around)?;
-            // The first epoch of a drain bears the filtering of all; the next ones waited for it.
-            self.network.timings.epoch_latency(begin.elapsed());
-            begin = Instant::now();
-            let window = self.network.base.window_patches as u64;
-            if self.taken - self.window_start >= window {
-                self.close_window(around);
-            }
-            (around.progress)(self.taken as f64 * EPOCH_S / EPOCH_PATCHES as f64);
-            if around.stop.load(Ordering::Relaxed) {
-                return Ok(());
-            }
-        }
-    }
-
-    fn epoch(
-        &mut self,
-        intake: &mut Intake,
-        normalization: &Normalization,
-        rows: usize,
-        around: &mut Surroundings<'_>,
-    ) -> Result<(), PipelineError> {
-        let first = self.taken;
-        self.lanes.par_iter_mut().zip(&mut intake.modalities).try_for_each(|(lane, source)| {
-            lane.take(source, first, rows, normalization)?;
-            lane.encoder.encode().map(drop)
-        })?;
-        self.taken += rows as u64;
-        self.quality.push(quality(self.lanes.iter().map(|l| l.present.as_slice()), rows));
-        self.write_log();
-        let until_s = self.taken as f64 * EPOCH_S / EPOCH_PATCHES as f64;
-        for gap in intake.take_gaps(until_s) {
-            (around.emit)(Event::Gap(gap));
-        }
-        if let Some(stager) = &mut self.stager {
-            self.window_logits = stager.stage(&self.log, self.window_start as usize)?;
-            self.score(self.quality.len() - 1, EpochStatus::Provisional, around);
-        }
-        Ok(())
-    }
-
-    /// Writes the open window's tokens into the log anew.
-    fn write_log(&mut self) {
-        let start = self.window_start as usize;
-        self.log.truncate(start);
-        self.log.grow((self.taken - self.window_start) as usize);
-        for lane in &mut self.lanes {
-            let latest = lane.encoder.latest();
-            self.log.write(start, lane.modality, latest.embeddings, latest.present);
-        }
-    }
-
-    /// Scores the open window's epochs from `first_epoch` on and emits them.
-    fn score(&mut self, first_epoch: usize, status: EpochStatus, around: &mut Surroundings<'_>) {
-        let window_epoch = self.window_start as usize / EPOCH_PATCHES;
-        let logits = self.window_logits.chunks(EPOCH_PATCHES).skip(first_epoch - window_epoch);
-        for (epoch, tokens) in (first_epoch..).zip(logits) {
-            let scored = score_epoch(Pass::Live, epoch as u32, tokens, self.quality[epoch], status);
-            self.hypnogram.truncate(epoch);
-            self.hypnogram.push(scored.clone());
-            (around.emit)(Event::Epoch(scored));
-        }
-    }
-
-    /// Settles the open window's epochs, if there is one, and begins the next.
-    fn close_window(&mut self, around: &mut Surroundings<'_>) {
-        if self.taken == self.window_start {
-            return;
-        }
-        self.score(self.window_start as usize / EPOCH_PATCHES, EpochStatus::Settled, around);
-        let rows = (self.taken - self.window_start) as usize;
-        let mut window =
-            empty_window(Pass::Live, self.window_start as usize, rows, &self.network.base);
-        for lane in &mut self.lanes {
-            put_embeddings(&mut window, lane.modality, lane.encoder.latest());
-            lane.encoder.begin();
-        }
-        (around.emit)(Event::Window(Box::new(window)));
-        if let Some(stager) = &mut self.stager {
-            stager.settle(&self.log);
-        }
-        self.window_start = self.taken;
-    }
-}
-
-impl LiveLane {
     fn take(
         &mut self,
         source: &mut ModalityIntake,
@@ -443,125 +355,14 @@ impl LiveLane {
     }
 }
 
-/// The final pass: windows in batches, one lane each, then the heads over the night.
-struct Final<'a> {
-    network: &'a Network,
-    lanes: Vec<Vec<LiveLane>>,
-    log: TokenLog,
-    quality: Vec<f32>,
-    taken: u64,
-}
-
-impl<'a> Final<'a> {
-    fn new(network: &'a Network, intake: &Intake) -> Self {
-        // Twice as many windows at once as threads: modalities differ in cost.
-        let lanes = (0..(2 * rayon::current_num_threads()).min(MAX_LANES))
-            .map(|_| Live::new(network, intake).lanes)
-            .collect();
-        Self {
-            network,
-            lanes,
-            log: TokenLog::new(network.base.embed_dim),
-            quality: Vec::new(),
-            taken: 0,
-        }
-    }
-
-    /// Takes windows as long as a batch of them is complete; at the source's end what is left.
-    fn take_windows(
-        &mut self,
-        intake: &mut Intake,
-        normalization: &Normalization,
-        around: &mut Surroundings<'_>,
-    ) -> Result<(), PipelineError> {
-        let window = self.network.base.window_patches as u64;
-        let batch = window * self.lanes.len() as u64;
-        loop {
-            let rows = (intake.ready_patches() - self.taken).min(batch);
-            if rows < batch && !(intake.finished() && rows > 0) {
-                return Ok(());
-            }
-            self.batch(intake, normalization, rows as usize, around)?;
-            (around.progress)(self.taken as f64 * EPOCH_S / EPOCH_PATCHES as f64);
-        }
-    }
-
-    fn batch(
-        &mut self,
-        intake: &mut Intake,
-        normalization: &Normalization,
-        rows: usize,
-        around: &mut Surroundings<'_>,
-    ) -> Result<(), PipelineError> {
-        let window = self.network.base.window_patches;
-        let first = self.taken;
-        let sizes: Vec<usize> =
-            (0..rows).step_by(window).map(|start| window.min(rows - start)).collect();
-        for (lane, &size) in self.lanes.iter_mut().zip(&sizes) {
-            let at = self.taken;
-            lane.par_iter_mut().zip(&mut intake.modalities).for_each(|(lane, source)| {
-                source.gather(at, size, normalization, &mut lane.patches, &mut lane.present);
-            });
-            self.taken += size as u64;
-        }
-        let open = &mut self.lanes[..sizes.len()];
-        open.par_iter_mut().flat_map(|lane| lane.par_iter_mut()).try_for_each(|lane| {
-            lane.encoder.begin();
-            lane.encoder.push(&lane.patches, &lane.present)?;
-            lane.encoder.encode().map(drop)
-        })?;
-        for gap in intake.take_gaps(self.taken as f64 * EPOCH_S / EPOCH_PATCHES as f64) {
-            (around.emit)(Event::Gap(gap));
-        }
-        self.log.grow(rows);
-        for (index, (lanes, &size)) in self.lanes.iter_mut().zip(&sizes).enumerate() {
-            let start = first as usize + index * window;
-            let mut event = empty_window(Pass::Final, start, size, &self.network.base);
-            for lane in lanes.iter_mut() {
-                let latest = lane.encoder.latest();
-                self.log.write(start, lane.modality, latest.embeddings, latest.present);
-                put_embeddings(&mut event, lane.modality, latest);
-            }
-            (around.emit)(Event::Window(Box::new(event)));
-            for epoch in 0..size.div_ceil(EPOCH_PATCHES) {
-                let from = epoch * EPOCH_PATCHES;
-                let here = EPOCH_PATCHES.min(size - from);
-                let present = lanes.iter().map(|lane| {
-                    let channels = lane.present.len() / size;
-                    &lane.present[from * channels..(from + here) * channels]
-                });
-                self.quality.push(quality(present, here));
-            }
-        }
-        Ok(())
-    }
-
-    fn stage(&self, around: &mut Surroundings<'_>) -> Result<Vec<SleepEpoch>, PipelineError> {
-        let Some(stager) = self.network.staging() else { return Ok(Vec::new()) };
-        let logits = stager.night(&self.log)?;
-        let scored: Vec<SleepEpoch> = logits
-            .chunks(EPOCH_PATCHES)
-            .zip(&self.quality)
-            .enumerate()
-            .map(|(epoch, (tokens, &quality))| {
-                score_epoch(Pass::Final, epoch as u32, tokens, quality, EpochStatus::Final)
-            })
-            .collect();
-        for epoch in &scored {
-            (around.emit)(Event::Epoch(epoch.clone()));
-        }
-        Ok(scored)
-    }
-}
-
 /// Part of an epoch's signal that is present: the mean over its patches and the modalities, each
-/// with `rows` patches of its channels.
-fn quality<'a>(modalities: impl Iterator<Item = &'a [f32]>, rows: usize) -> f32 {
+/// with the presence of its channels, times the part of the epoch that the recording covers.
+fn quality<'a>(modalities: impl Iterator<Item = &'a [f32]>, part: f32) -> f32 {
     let of_modalities: Vec<f32> = modalities
         .map(|present| present.iter().sum::<f32>() / present.len().max(1) as f32)
         .collect();
     let mean = of_modalities.iter().sum::<f32>() / of_modalities.len().max(1) as f32;
-    mean * rows as f32 / EPOCH_PATCHES as f32
+    mean * part
 }
 
 fn empty_window(pass: Pass, first: usize, rows: usize, base: &BaseNetwork) -> WindowEmbedding {
@@ -611,6 +412,9 @@ fn conclude(
             risk.tokens, risk.tokens_left_out
         ));
     }
+    if intake.broke_off() {
+        notes.push("the recording broke off: this is the part before".to_owned());
+    }
     let flat = intake.flat_channels();
     if !flat.is_empty() {
         notes.push(format!("one value throughout, masked: {}", flat.join(", ")));
@@ -631,9 +435,9 @@ fn notes(pass: Pass, network: &Network, options: &Options, log: &TokenLog) -> Ve
     let mut notes = Vec::new();
     match network.staging() {
         None => notes.push("the bundle has no staging head: no hypnogram".to_owned()),
-        Some(_) if pass == Pass::Live => notes.push(format!(
+        Some(stager) if pass == Pass::Live => notes.push(format!(
             "live stages look back {} min",
-            LIVE_CONTEXT as f64 * EPOCH_S / EPOCH_PATCHES as f64 / 60.0
+            network.base.onset_s(stager.live_context() as u64) / 60.0
         )),
         Some(stager) if stager.stretches(log.len()) > 1 => notes.push(format!(
             "the recording is longer than the staging head's longest sequence: staged in {} overlapping stretches",

@@ -21,6 +21,9 @@ pub enum WhenFull {
     Drop,
 }
 
+/// Largest ring, samples: 4 MB, whatever rate a file claims.
+const MAX_SAMPLES: f64 = (1_u32 << 20) as f64;
+
 /// Contiguous samples in a ring.
 #[derive(Debug, Clone, Copy)]
 struct Span {
@@ -33,6 +36,8 @@ struct Span {
 struct Shared {
     /// The writer is done, or gone.
     ended: AtomicBool,
+    /// The source failed before its end.
+    broke_off: AtomicBool,
     /// The reader wants no more.
     stopped: AtomicBool,
     bell: Mutex<()>,
@@ -93,7 +98,7 @@ pub fn rings(
             readers.push(None);
             continue;
         };
-        let capacity = (rate_hz * seconds).ceil().max(16.0) as usize;
+        let capacity = (rate_hz * seconds).ceil().clamp(16.0, MAX_SAMPLES) as usize;
         let (samples_in, samples_out) = HeapRb::new(capacity).split();
         // A span holds at least one sample; blocks of one sample are the worst case that still
         // lets a 1-Hz channel fill its ring.
@@ -119,10 +124,20 @@ pub fn rings(
 }
 
 impl RingWriter {
+    /// The pipeline still wants samples.
+    pub fn is_wanted(&self) -> bool {
+        !self.shared.stopped.load(Ordering::Acquire)
+    }
+
+    /// Tells the pipeline that what it gets is not all there was.
+    pub fn break_off(&self) {
+        self.shared.broke_off.store(true, Ordering::Release);
+    }
+
     /// Hands a block to the pipeline; `false` when the pipeline wants no more.
     pub fn push(&mut self, block: &SampleBlock) -> bool {
         let Some(Some(channel)) = self.channels.get_mut(block.channel) else {
-            return !self.shared.stopped.load(Ordering::Acquire);
+            return self.is_wanted();
         };
         match self.when_full {
             WhenFull::Drop => channel.push_or_drop(block),
@@ -133,7 +148,7 @@ impl RingWriter {
             }
         }
         self.shared.ring();
-        !self.shared.stopped.load(Ordering::Acquire)
+        self.is_wanted()
     }
 }
 
@@ -205,6 +220,11 @@ impl RingState {
     /// The writer will push nothing more; what is in the rings can still be drained.
     pub fn ended(&self) -> bool {
         self.shared.ended.load(Ordering::Acquire)
+    }
+
+    /// The source failed; to be asked when it has ended.
+    pub fn broke_off(&self) -> bool {
+        self.shared.broke_off.load(Ordering::Acquire)
     }
 
     /// Waits a moment for the writer.

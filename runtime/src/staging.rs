@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use sfm_models::{Bundle, Modality, SleepStage, graph};
+use sfm_models::{Bundle, Modality, SleepStage, graph, manifest};
 
-use crate::encode::{EPOCH_PATCHES, TokenLog, WINDOW_STEP, load_graph};
+use crate::encode::{TokenLog, WINDOW_STEP, load_graph};
 use crate::event::{EpochStatus, Pass, SleepEpoch};
 use crate::infer::backend::Backend;
 use crate::infer::{InferError, Input, Session};
@@ -15,13 +15,11 @@ use crate::modality_pool::{ModalityPool, padded};
 use crate::timing::{Step, Timings};
 
 /// Seconds of one scoring epoch.
-pub const EPOCH_S: f64 = 30.0;
+pub const EPOCH_S: f64 = manifest::EPOCH_S as f64;
 /// Rows of one call of a row-wise graph over the night, and query rows of one attention call.
 const ROWS: usize = 60;
-/// Tokens the live pass looks back on: 15 min. The whole night so far would cost its square.
-pub const LIVE_CONTEXT: usize = 180;
-/// An epoch with fewer present 5-s tokens than this is `?`.
-const MIN_TOKENS: usize = EPOCH_PATCHES / 2;
+/// Epochs the live pass looks back on: 15 min. The whole night so far would cost its square.
+const LIVE_EPOCHS: usize = 30;
 
 /// One token's logits in the order W, N1, N2, N3, R; NaN where the token is absent.
 pub type Logits = [f32; SleepStage::COUNT];
@@ -33,6 +31,7 @@ pub struct Stager {
     rnn: Arc<dyn Session>,
     embed_dim: usize,
     max_seq_length: usize,
+    live_context: usize,
     timings: Arc<Timings>,
 }
 
@@ -71,6 +70,9 @@ impl Stager {
             rnn: load_graph(bundle, backend, graph::STAGING_RNN)?,
             embed_dim: bundle.manifest().base.embed_dim,
             max_seq_length: staging.max_seq_length,
+            live_context: (LIVE_EPOCHS * bundle.manifest().preprocessing.epoch_patches())
+                .max(bundle.manifest().base.window_patches)
+                .min(staging.max_seq_length),
             timings,
         }))
     }
@@ -94,6 +96,11 @@ impl Stager {
             night.extend_from_slice(&logits[stretch.takes_from - stretch.start..]);
         }
         Ok(night)
+    }
+
+    /// Tokens the live pass looks back on.
+    pub fn live_context(&self) -> usize {
+        self.live_context
     }
 
     /// Number of stretches [`Stager::night`] needs for `tokens` tokens.
@@ -181,8 +188,8 @@ impl LiveStager {
         Self { stager, x: Vec::new(), present: Vec::new(), settled: 0 }
     }
 
-    /// Stages the log's tokens from `first` on with the last [`LIVE_CONTEXT`] tokens of the log as
-    /// context; tokens behind the last settled one are pooled anew. Returns logits as
+    /// Stages the log's tokens from `first` on with the last [`Stager::live_context`] tokens
+    /// of the log as context; tokens behind the last settled one are pooled anew. Returns logits as
     /// [`Stager::night`] does.
     ///
     /// # Errors
@@ -199,7 +206,7 @@ impl LiveStager {
         self.x.extend(self.stager.pool.rows(open, Some(&positions), WINDOW_STEP)?);
         self.present.extend(any_present(log, self.settled..len));
 
-        let context = LIVE_CONTEXT.min(self.stager.max_seq_length);
+        let context = self.stager.live_context;
         let from = len.saturating_sub(context);
         // Padded to one length: masked in the attention, left out of the recurrence.
         let mut x = self.x[from * embed_dim..].to_vec();
@@ -276,11 +283,12 @@ fn softmax(logits: &Logits) -> [f32; SleepStage::COUNT] {
     p.map(|v| v / sum)
 }
 
-/// Scores epoch `epoch` from the logits of its tokens (up to six; NaN where absent).
+/// Scores epoch `epoch` of `epoch_patches` tokens from the logits of those there are (NaN where
+/// absent): `?` if fewer than half are present.
 pub fn score_epoch(
     pass: Pass,
     epoch: u32,
-    tokens: &[Logits],
+    (tokens, epoch_patches): (&[Logits], usize),
     quality: f32,
     status: EpochStatus,
 ) -> SleepEpoch {
@@ -294,7 +302,7 @@ pub fn score_epoch(
     let best = SleepStage::ALL.into_iter().reduce(|best, stage| {
         if probabilities[stage.index()] > probabilities[best.index()] { stage } else { best }
     });
-    let stage = best.filter(|_| present.len() >= MIN_TOKENS);
+    let stage = best.filter(|_| 2 * present.len() >= epoch_patches);
     SleepEpoch {
         pass,
         epoch,
@@ -336,7 +344,8 @@ mod tests {
     fn an_epoch_with_too_little_signal_has_no_stage() {
         let nan = [f32::NAN; 5];
         let n2 = [0.1_f32, 0.1, 0.6, 0.1, 0.1].map(f32::ln);
-        let of = |tokens: &[Logits]| score_epoch(Pass::Final, 3, tokens, 1.0, EpochStatus::Final);
+        let of =
+            |tokens: &[Logits]| score_epoch(Pass::Final, 3, (tokens, 6), 1.0, EpochStatus::Final);
         assert_eq!(of(&[nan, nan, nan, nan, n2, n2]).stage, None);
         let scored = of(&[nan, nan, nan, n2, n2, n2]);
         assert_eq!(scored.stage, Some(SleepStage::N2));

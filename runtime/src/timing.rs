@@ -71,8 +71,7 @@ impl Timings {
         Duration::from_nanos(self.nanos[step as usize].load(Ordering::Relaxed))
     }
 
-    /// Notes the time from an epoch's last sample leaving its ring to its event.
-    /// Notes the time from an epoch's last sample leaving its ring to its event.
+    /// Notes the time an epoch took: from its last sample's leaving the ring to its event.
     pub fn epoch_latency(&self, latency: Duration) {
         self.epoch_latencies.lock().unwrap_or_else(PoisonError::into_inner).push(latency);
     }
@@ -99,7 +98,7 @@ impl Timings {
         if let (Some(median), Some(p99)) = (self.latency_quantile(0.5), self.latency_quantile(0.99))
         {
             text += &format!(
-                "  live epoch, last sample to event: median {:.1} ms, 99th percentile {:.1} ms\n",
+                "  live epoch, its last sample drained to its event: median {:.1} ms, 99th percentile {:.1} ms\n",
                 median.as_secs_f64() * 1e3,
                 p99.as_secs_f64() * 1e3
             );

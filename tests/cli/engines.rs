@@ -22,7 +22,8 @@ fn onnx_runtime() -> Option<PathBuf> {
 fn ort_without_its_library_is_2() {
     let bench = Bench::new();
     let file = data(FILE).into_os_string();
-    let args = |backend: &str| ["--replay".into(), file.clone(), "--backend".into(), backend.into()];
+    let args =
+        |backend: &str| ["--replay".into(), file.clone(), "--backend".into(), backend.into()];
     for path in ["/nowhere/libonnxruntime.so", "/etc/hostname"] {
         let mut command = bench.command(args("ort"));
         command.env("ORT_DYLIB_PATH", path);

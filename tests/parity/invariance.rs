@@ -4,10 +4,10 @@
 use std::path::PathBuf;
 
 use sfm_runtime::event::Event;
-use sfm_runtime::pipeline::Options;
+use sfm_runtime::pipeline::{Network, Options};
 use sfm_tests::reference::{self, assert_close};
 
-use crate::run::{Passed, bundle, open, run_final, run_live, tract};
+use crate::run::{Passed, bundle, engines, open, run_final, run_live, tract};
 
 fn recording() -> PathBuf {
     reference::mini().dir.join("psg.edf")
@@ -36,14 +36,21 @@ fn any_block_size_and_speed_give_the_same_events_byte_for_byte() {
 
 #[test]
 fn any_number_of_threads_gives_the_same_probabilities() {
-    let network = tract(&bundle(&reference::mini()));
+    let bundle = bundle(&reference::mini());
+    for (engine, backend) in engines() {
+        println!("on {engine}");
+        same_with_any_threads(&Network::load(&bundle, &backend).expect("loads"));
+    }
+}
+
+fn same_with_any_threads(network: &Network) {
     let with_threads = |threads: usize| -> (Passed, Passed) {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         pool.install(|| {
             let (mut recording, montage) = open(&recording());
-            let last = run_final(&mut recording, &montage, &network);
+            let last = run_final(&mut recording, &montage, network);
             recording.rewind();
-            let live = run_live(&mut recording, &montage, &network, &Options::default());
+            let live = run_live(&mut recording, &montage, network, &Options::default());
             (last, live)
         })
     };

@@ -3,42 +3,49 @@
 
 use sfm_models::Modality;
 use sfm_runtime::event::{EpochStatus, Event};
-use sfm_runtime::pipeline::Options;
-use sfm_tests::reference::{self, assert_close};
+use sfm_runtime::pipeline::{Network, Options};
+use sfm_tests::reference::{self, Reference, assert_close};
 
-use crate::run::{bundle, open, run_final, run_live, tract};
+use crate::run::{bundle, engines, open, run_final, run_live, tract};
 
 const TOLERANCE: f32 = 1e-4;
 
 #[test]
 fn live_with_whole_recording_statistics_equals_final() {
     for reference in reference::all() {
-        let network = tract(&bundle(&reference));
-        let (mut recording, montage) = open(&reference.dir.join("psg.edf"));
-        let last = run_final(&mut recording, &montage, &network);
-        recording.rewind();
-        let stats = Some(last.outcome.stats.clone());
-        let options = Options { stats, ..Options::default() };
-        let live = run_live(&mut recording, &montage, &network, &options);
-
-        assert_eq!(live.outcome.log.present(), last.outcome.log.present());
-        let (a, b) = (live.outcome.log.tokens(), last.outcome.log.tokens());
-        assert_close("5-s embeddings", a, b, TOLERANCE);
-        let windows = live.outcome.log.len().div_ceil(60);
-        for modality in Modality::ALL {
-            let (a, b) = (live.pooled(modality, windows), last.pooled(modality, windows));
-            assert_close(&format!("{modality} 5 min"), &a, &b, TOLERANCE);
+        let bundle = bundle(&reference);
+        for (engine, backend) in engines() {
+            println!("{} on {engine}", reference.dir.display());
+            check(&reference, &Network::load(&bundle, &backend).expect("loads"));
         }
-        // The live stages look back only; over the night the same tokens give the same logits.
-        let stager = network.staging().expect("a staging head");
-        let a = stager.night(&live.outcome.log).expect("staged").concat();
-        let b = stager.night(&last.outcome.log).expect("staged").concat();
-        assert_close("stage logits", &a, &b, TOLERANCE);
-        let risk = |passed: &crate::run::Passed| {
-            passed.outcome.night.risk.clone().expect("a risk head").embedding
-        };
-        assert_close("risk embedding", &risk(&live), &risk(&last), TOLERANCE);
     }
+}
+
+fn check(reference: &Reference, network: &Network) {
+    let (mut recording, montage) = open(&reference.dir.join("psg.edf"));
+    let last = run_final(&mut recording, &montage, network);
+    recording.rewind();
+    let stats = Some(last.outcome.stats.clone());
+    let options = Options { stats, ..Options::default() };
+    let live = run_live(&mut recording, &montage, network, &options);
+
+    assert_eq!(live.outcome.log.present(), last.outcome.log.present());
+    let (a, b) = (live.outcome.log.tokens(), last.outcome.log.tokens());
+    assert_close("5-s embeddings", a, b, TOLERANCE);
+    let windows = live.outcome.log.len().div_ceil(60);
+    for modality in Modality::ALL {
+        let (a, b) = (live.pooled(modality, windows), last.pooled(modality, windows));
+        assert_close(&format!("{modality} 5 min"), &a, &b, TOLERANCE);
+    }
+    // The live stages look back only; over the night the same tokens give the same logits.
+    let stager = network.staging().expect("a staging head");
+    let a = stager.night(&live.outcome.log).expect("staged").concat();
+    let b = stager.night(&last.outcome.log).expect("staged").concat();
+    assert_close("stage logits", &a, &b, TOLERANCE);
+    let risk = |passed: &crate::run::Passed| {
+        passed.outcome.night.risk.clone().expect("a risk head").embedding
+    };
+    assert_close("risk embedding", &risk(&live), &risk(&last), TOLERANCE);
 }
 
 #[test]

@@ -96,16 +96,16 @@ fn run_import(args: ImportArgs) -> Result<(), Failure> {
         age_range: args.age_range,
     };
     let mut bundle = BundleBuilder::new(&base, about);
-    println!("base     {} parameters", base.base.num_params());
+    say(format_args!("base     {} parameters", base.base.num_params()));
     if let Some(folder) = &args.staging {
         let stager = import::staging(folder, &base, &device).map_err(import_failure)?;
         bundle.staging(&stager);
-        println!("staging  {} parameters", stager.num_params());
+        say(format_args!("staging  {} parameters", stager.num_params()));
     }
     if let Some(folder) = &args.risk {
         let risk = import::risk(folder, &base, &device).map_err(import_failure)?;
         bundle.risk(&risk);
-        println!("risk     {} parameters", risk.head.num_params());
+        say(format_args!("risk     {} parameters", risk.head.num_params()));
     }
     if let Some(path) = &args.labels {
         let labels = read_labels(path).map_err(|e| (UNREADABLE, named(path, &e)))?;
@@ -118,7 +118,7 @@ fn run_import(args: ImportArgs) -> Result<(), Failure> {
 
 fn summary(path: &Path, manifest: &sfm_models::Manifest, sha256: &str) {
     let base = &manifest.base;
-    println!(
+    say(format_args!(
         "sizes    embedding {}, {} heads, {} layers, feed-forward {}, window {} x {} samples at {} Hz",
         base.embed_dim,
         base.heads,
@@ -127,26 +127,32 @@ fn summary(path: &Path, manifest: &sfm_models::Manifest, sha256: &str) {
         base.window_patches,
         manifest.preprocessing.patch_samples,
         manifest.preprocessing.rate_hz,
-    );
+    ));
     match &manifest.staging {
-        Some(head) => println!("stages   up to {} tokens at once", head.max_seq_length),
-        None => println!("stages   none: the bundle has no staging head"),
+        Some(head) => say(format_args!("stages   up to {} tokens at once", head.max_seq_length)),
+        None => say(format_args!("stages   none: the bundle has no staging head")),
     }
     match &manifest.risk {
-        Some(head) => println!(
+        Some(head) => say(format_args!(
             "hazards  {}, from the first {} tokens, {}",
             head.classes,
             head.max_seq_length,
             if head.has_labels { "with names" } else { "without names" },
-        ),
-        None => println!("hazards  none: the bundle has no risk head"),
+        )),
+        None => say(format_args!("hazards  none: the bundle has no risk head")),
     }
     if manifest.training.random_weights {
-        println!("weights  random: results mean nothing beyond arithmetic");
+        say(format_args!("weights  random: results mean nothing beyond arithmetic"));
     }
-    println!("graphs   {}", manifest.graphs().len());
-    println!("sha256   {sha256}");
-    println!("written  {}", path.display());
+    say(format_args!("graphs   {}", manifest.graphs().len()));
+    say(format_args!("sha256   {sha256}"));
+    say(format_args!("written  {}", path.display()));
+}
+
+/// One line on stdout; a reader that has seen enough closes the pipe, which is no failure.
+fn say(line: std::fmt::Arguments<'_>) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 fn read_labels(path: &Path) -> std::io::Result<Vec<u8>> {

@@ -89,14 +89,15 @@ fn none() -> String {
     "none".to_owned()
 }
 
-/// Opening checks sizes and checksums; loading shows that the engine takes every graph.
+/// Opening checks sizes and checksums; running shows that the engine takes every graph.
 fn verify(file: &Path) -> Result<(), Failure> {
     let bundle = open(Some(file))?;
     bundle.labels().map_err(|e| Failure::bundle(format!("{} {e}", file.display())))?;
     let backend = Backend::choose(BackendChoice::Tract, 1).map_err(Failure::run)?;
     Network::load(&bundle, &backend)
+        .and_then(|network| network.try_out())
         .map_err(|e| Failure::bundle(format!("{}: {e}", file.display())))?;
     let files = bundle.manifest().files.len();
     let name = escaped(&file.display().to_string());
-    show(&format!("{name}: {files} files, checksums right, all graphs load in tract\n"))
+    show(&format!("{name}: {files} files, checksums right, all graphs run in tract\n"))
 }

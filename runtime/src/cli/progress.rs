@@ -33,15 +33,16 @@ enum Shown {
 }
 
 impl Progress {
-    /// Begins a pass over `total_s` seconds of recording, or over an unknown length.
-    pub fn new(total_s: Option<f64>, pass: Pass) -> Self {
+    /// A pass over `total_s` seconds of recording, or over an unknown length, with all that is
+    /// done for it since `begun`.
+    pub fn new(total_s: Option<f64>, pass: Pass, begun: Instant) -> Self {
         let total_s = total_s.filter(|total_s| *total_s > 0.0);
         let shown = if std::io::stderr().is_terminal() {
             Shown::Bar(bar(total_s))
         } else {
             Shown::Lines { last: Duration::ZERO, last_tenth: 0 }
         };
-        Progress { pass, total_s, begun: Instant::now(), position_s: 0.0, shown }
+        Progress { pass, total_s, begun, position_s: 0.0, shown }
     }
 
     /// The pass has come to `position_s` seconds of the recording.
@@ -56,6 +57,8 @@ impl Progress {
             }
             Shown::Lines { last, last_tenth } => {
                 let tenth = self.total_s.map_or(0, |total_s| (10.0 * position_s / total_s) as u32);
+                // The end is reported once, when the night's own work is done too.
+                let tenth = tenth.min(9);
                 if line_is_due(elapsed, *last, tenth > *last_tenth) {
                     (*last, *last_tenth) = (elapsed, tenth.max(*last_tenth));
                     print(&text);
@@ -76,17 +79,8 @@ impl Progress {
     pub fn finish(self) {
         if let Shown::Bar(bar) = &self.shown {
             bar.finish_and_clear();
-        } else if self.shown.is_at_end() {
-            return;
         }
         print(&line(self.pass, self.position_s, self.total_s, self.begun.elapsed()));
-    }
-}
-
-impl Shown {
-    /// The last plain line was about the whole length.
-    fn is_at_end(&self) -> bool {
-        matches!(self, Shown::Lines { last_tenth: 10.., .. })
     }
 }
 

@@ -12,7 +12,6 @@ use super::args::{Passes, RunArgs, Speed};
 use super::progress::Progress;
 use super::summary::{self, StageChanges};
 use super::{Failure, bundle, channel_rules, say, show};
-use crate::encode::EPOCH_PATCHES;
 use crate::event::{ChannelUse, Event, Pass, Started};
 use crate::infer::backend::{Backend, BackendChoice};
 use crate::montage::Montage;
@@ -131,7 +130,7 @@ impl Session {
             labels,
             out_dir: args.out.clone().unwrap_or_else(|| default_out(file)),
             json: args.json,
-            warnings: warnings(recording.info()),
+            warnings: warnings(recording.info(), bundle.manifest()),
             recording,
         })
     }
@@ -183,6 +182,7 @@ impl Session {
         stop: &AtomicBool,
     ) -> Result<(PassOutcome, Option<StageChanges>), Failure> {
         if passes == Passes::Final {
+            let begun = Instant::now();
             if !self.recording.info().preprocessed {
                 let mut ignore = |_| ();
                 let mut around = Surroundings { emit: &mut |_| (), progress: &mut ignore, stop };
@@ -190,15 +190,18 @@ impl Session {
                 self.options.stats = Some(stats.map_err(|e| self.failure(e))?);
                 self.recording.rewind();
             }
-            return Ok((self.pass(Pass::Final, output, stop)?, None));
+            return Ok((self.pass(Pass::Final, begun, output, stop)?, None));
         }
-        let live = self.pass(Pass::Live, output, stop)?;
+        let mut live = self.pass(Pass::Live, Instant::now(), output, stop)?;
         if passes == Passes::Live || stop.load(Ordering::Relaxed) {
             return Ok((live, None));
         }
         self.options.stats = Some(live.stats.clone());
+        // Only the stages are compared; the night's tokens need not be there twice.
+        live.log.truncate(0);
+        live.log.shrink();
         self.recording.rewind();
-        let last = self.pass(Pass::Final, output, stop)?;
+        let last = self.pass(Pass::Final, Instant::now(), output, stop)?;
         let changed = stage_changes(&live, &last);
         Ok((last, Some(changed)))
     }
@@ -206,6 +209,7 @@ impl Session {
     fn pass(
         &mut self,
         pass: Pass,
+        begun: Instant,
         output: &mut Output,
         stop: &AtomicBool,
     ) -> Result<PassOutcome, Failure> {
@@ -214,7 +218,7 @@ impl Session {
         for message in self.warnings.clone() {
             output.send(Event::Warning { message });
         }
-        let mut progress = Progress::new(self.started.duration_s, pass);
+        let mut progress = Progress::new(self.started.duration_s, pass, begun);
         let mut around = Surroundings {
             emit: &mut |event| output.send(event),
             progress: &mut |position_s| progress.at(position_s),
@@ -275,11 +279,12 @@ impl Output {
 }
 
 /// What the source found odd, and a length that leaves nothing to do.
-fn warnings(info: &StreamInfo) -> Vec<String> {
+fn warnings(info: &StreamInfo, manifest: &Manifest) -> Vec<String> {
     let mut warnings = info.warnings.clone();
-    if let Some(duration_s) = info.duration_s.filter(|&s| s < EPOCH_S / EPOCH_PATCHES as f64) {
+    let patch_s = EPOCH_S / manifest.preprocessing.epoch_patches() as f64;
+    if let Some(duration_s) = info.duration_s.filter(|&s| s < patch_s) {
         warnings.push(format!(
-            "the recording is {duration_s} s long, too short for a single 5-s patch: no stages"
+            "the recording is {duration_s} s long, too short for a single {patch_s}-s patch: no stages"
         ));
     }
     warnings

@@ -76,7 +76,8 @@ impl Backend {
 
     fn cuda() -> Result<Self, String> {
         let gpu = probe_gpu()?;
-        onnxruntime::environment()?;
+        // A library without CUDA, or CUDA without cuDNN, shows only when a graph is loaded.
+        OrtSession::load("probe", &probe_graph(), Device::Cuda(0)).map_err(|e| e.reason)?;
         let why = format!("ONNX Runtime with CUDA on GPU 0, {gpu}");
         Ok(Self { engine: Engine::OnnxRuntime(Device::Cuda(0)), why })
     }
@@ -91,6 +92,42 @@ impl Backend {
             Engine::OnnxRuntime(device) => Arc::new(OrtSession::load(name, onnx, device)?),
         })
     }
+}
+
+/// The smallest ONNX model there is: `y = Identity(x)`.
+fn probe_graph() -> Vec<u8> {
+    use prost::Message;
+    use tract_onnx::pb;
+    let value = |name: &str| {
+        let tensor = pb::type_proto::Tensor { elem_type: 1, ..Default::default() };
+        let value = Some(pb::type_proto::Value::TensorType(tensor));
+        pb::ValueInfoProto {
+            name: name.to_owned(),
+            r#type: Some(pb::TypeProto { value, ..Default::default() }),
+            ..Default::default()
+        }
+    };
+    let node = pb::NodeProto {
+        op_type: "Identity".to_owned(),
+        input: vec!["x".to_owned()],
+        output: vec!["y".to_owned()],
+        ..Default::default()
+    };
+    let graph = pb::GraphProto {
+        name: "probe".to_owned(),
+        node: vec![node],
+        input: vec![value("x")],
+        output: vec![value("y")],
+        ..Default::default()
+    };
+    let opset = pb::OperatorSetIdProto { version: 17, ..Default::default() };
+    pb::ModelProto {
+        ir_version: 8,
+        opset_import: vec![opset],
+        graph: Some(graph),
+        ..Default::default()
+    }
+    .encode_to_vec()
 }
 
 /// The first GPU's name and memory, or why there is none.
@@ -119,4 +156,18 @@ pub fn probe_gpu() -> Result<String, String> {
     let bytes =
         unsafe { result::device::total_mem(device) }.map_err(|e| failed("size GPU 0", e))?;
     Ok(format!("{name}, {} GiB", bytes >> 30))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::infer::Input;
+
+    #[test]
+    fn the_probe_is_a_graph_that_runs() {
+        let session = TractSession::load("probe", &probe_graph()).expect("parses");
+        let mut y = [0.0; 2];
+        session.run(&[Input::F32(&[2], &[1.0, 2.0])], &mut [&mut y]).expect("runs");
+        assert_eq!(y, [1.0, 2.0]);
+    }
 }

@@ -79,7 +79,7 @@ impl BundleBuilder {
             pooling_heads: pooling_heads(&stager.pooling),
             max_seq_length: stager.position.length(),
         });
-        self.add(staging_graphs(stager, self.manifest.base.modalities.len()));
+        self.add(staging_graphs(stager));
     }
 
     /// Adds the risk head.
@@ -94,7 +94,7 @@ impl BundleBuilder {
             has_labels: false,
             has_quantiles: false,
         });
-        self.add(risk_graphs(&imported.head, self.manifest.base.modalities.len()));
+        self.add(risk_graphs(&imported.head));
     }
 
     /// Adds the hazards' names, a CSV `label_idx,phecode,phenotype`.

@@ -33,9 +33,9 @@ pub fn base_graphs<B: Backend>(base: &Base<B>) -> Vec<NamedGraph> {
     ]
 }
 
-/// The graphs of the staging head over `modalities` modalities.
-pub fn staging_graphs<B: Backend>(stager: &Stager<B>, modalities: usize) -> Vec<NamedGraph> {
-    let mut graphs = vec![(graph::STAGING_POOL.into(), staging_pool(stager, modalities))];
+/// The graphs of the staging head.
+pub fn staging_graphs<B: Backend>(stager: &Stager<B>) -> Vec<NamedGraph> {
+    let mut graphs = vec![(graph::STAGING_POOL.into(), staging_pool(stager))];
     for (index, layer) in stager.layers.iter().enumerate() {
         let name = graph::staging_key_value(index);
         let onnx = key_value(&name, layer);
@@ -48,10 +48,10 @@ pub fn staging_graphs<B: Backend>(stager: &Stager<B>, modalities: usize) -> Vec<
     graphs
 }
 
-/// The graphs of the risk head over `modalities` modalities.
-pub fn risk_graphs<B: Backend>(head: &RiskHead<B>, modalities: usize) -> Vec<NamedGraph> {
+/// The graphs of the risk head.
+pub fn risk_graphs<B: Backend>(head: &RiskHead<B>) -> Vec<NamedGraph> {
     vec![
-        (graph::RISK_POOL.into(), pool(graph::RISK_POOL, &head.pooling, Fixed(modalities), "x")),
+        (graph::RISK_POOL.into(), pool(graph::RISK_POOL, &head.pooling, Free("M"), "x")),
         (graph::RISK_RNN.into(), risk_rnn(head)),
     ]
 }
@@ -167,11 +167,11 @@ fn encoder<B: Backend>(encoder: &Encoder<B>) -> Vec<u8> {
     g.finish()
 }
 
-fn staging_pool<B: Backend>(stager: &Stager<B>, modalities: usize) -> Vec<u8> {
+fn staging_pool<B: Backend>(stager: &Stager<B>) -> Vec<u8> {
     let mut g = GraphBuilder::new(graph::STAGING_POOL);
     let [length, embed_dim] = stager.position.table.dims();
-    let tokens = g.input("tokens", &[Free("N"), Fixed(modalities), Fixed(embed_dim)]);
-    let present = g.input("present", &[Free("N"), Fixed(modalities)]);
+    let tokens = g.input("tokens", &[Free("N"), Free("M"), Fixed(embed_dim)]);
+    let present = g.input("present", &[Free("N"), Free("M")]);
     let position = g.input_i64("position", &[Free("N")]);
     let rows = to_rows(&mut g, &tokens, embed_dim);
     let set = Set::new(&mut g, &present);

@@ -67,7 +67,7 @@ pub fn check_base(base: &Base<Flex>) {
 /// Runs the head in its parts, as the runtime does, with some modalities and one whole token
 /// absent.
 pub fn check_staging(stager: &Stager<Flex>, modalities: usize, length: usize) {
-    let graphs: BTreeMap<_, _> = staging_graphs(stager, modalities).into_iter().collect();
+    let graphs: BTreeMap<_, _> = staging_graphs(stager).into_iter().collect();
     let [embed_dim, _] = stager.classifier.weight.dims();
     let (tokens, present) = (random([length, modalities, embed_dim]), mask([length, modalities]));
     let position = (0..length as i64).collect();
@@ -95,7 +95,7 @@ pub fn check_staging(stager: &Stager<Flex>, modalities: usize, length: usize) {
 }
 
 pub fn check_risk(head: &RiskHead<Flex>, modalities: usize, length: usize) {
-    let graphs: BTreeMap<_, _> = risk_graphs(head, modalities).into_iter().collect();
+    let graphs: BTreeMap<_, _> = risk_graphs(head).into_iter().collect();
     let [embed_dim, _] = head.pooling.layer.out_proj.weight.dims();
     let (tokens, present) = (random([length, modalities, embed_dim]), mask([length, modalities]));
     let demographics = Tensor::from_data([[0.6, 1.0]], &Device::default());

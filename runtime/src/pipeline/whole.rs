@@ -1,0 +1,128 @@
+//! The pass over the whole recording: windows in batches, then the heads over the night.
+
+use rayon::prelude::*;
+
+use super::{Lane, Network, PipelineError, Surroundings, empty_window, put_embeddings, quality};
+use crate::encode::TokenLog;
+use crate::event::{EpochStatus, Event, Pass, SleepEpoch};
+use crate::intake::{Intake, Normalization};
+use crate::staging::score_epoch;
+
+/// Windows worked on at once, at most: 3 MB of signal each.
+const MAX_LANES: usize = 32;
+
+/// The final pass: windows in batches, one lane each, then the heads over the night.
+pub(super) struct Final<'a> {
+    network: &'a Network,
+    lanes: Vec<Vec<Lane>>,
+    pub(super) log: TokenLog,
+    quality: Vec<f32>,
+    taken: u64,
+}
+
+impl<'a> Final<'a> {
+    pub(super) fn new(network: &'a Network, intake: &Intake) -> Self {
+        // Twice as many windows at once as threads: modalities differ in cost.
+        let lanes = (0..(2 * rayon::current_num_threads()).min(MAX_LANES))
+            .map(|_| Lane::of(network, intake))
+            .collect();
+        Self {
+            network,
+            lanes,
+            log: TokenLog::new(network.base.embed_dim),
+            quality: Vec::new(),
+            taken: 0,
+        }
+    }
+
+    /// Takes windows as long as a batch of them is complete; at the source's end what is left.
+    pub(super) fn take_windows(
+        &mut self,
+        intake: &mut Intake,
+        normalization: &Normalization,
+        around: &mut Surroundings<'_>,
+    ) -> Result<(), PipelineError> {
+        let window = self.network.base.window_patches as u64;
+        let batch = window * self.lanes.len() as u64;
+        loop {
+            let rows = (intake.ready_patches() - self.taken).min(batch);
+            if rows < batch && !(intake.finished() && rows > 0) {
+                return Ok(());
+            }
+            self.batch(intake, normalization, rows as usize, around)?;
+            (around.progress)(self.network.base.onset_s(self.taken));
+        }
+    }
+
+    fn batch(
+        &mut self,
+        intake: &mut Intake,
+        normalization: &Normalization,
+        rows: usize,
+        around: &mut Surroundings<'_>,
+    ) -> Result<(), PipelineError> {
+        let window = self.network.base.window_patches;
+        let first = self.taken;
+        let sizes: Vec<usize> =
+            (0..rows).step_by(window).map(|start| window.min(rows - start)).collect();
+        for (lane, &size) in self.lanes.iter_mut().zip(&sizes) {
+            let at = self.taken;
+            lane.par_iter_mut().zip(&mut intake.modalities).for_each(|(lane, source)| {
+                source.gather(at, size, normalization, &mut lane.patches, &mut lane.present);
+            });
+            self.taken += size as u64;
+        }
+        let open = &mut self.lanes[..sizes.len()];
+        open.par_iter_mut().flat_map(|lane| lane.par_iter_mut()).try_for_each(|lane| {
+            lane.encoder.begin();
+            lane.encoder.push(&lane.patches, &lane.present)?;
+            lane.encoder.encode().map(drop)
+        })?;
+        for gap in intake.take_gaps(self.network.base.onset_s(self.taken)) {
+            (around.emit)(Event::Gap(gap));
+        }
+        self.log.grow(rows);
+        for (index, (lanes, &size)) in self.lanes.iter_mut().zip(&sizes).enumerate() {
+            let start = first as usize + index * window;
+            let mut event = empty_window(Pass::Final, start, size, &self.network.base);
+            for lane in lanes.iter_mut() {
+                let latest = lane.encoder.latest();
+                self.log.write(start, lane.modality, latest.embeddings, latest.present);
+                put_embeddings(&mut event, lane.modality, latest);
+            }
+            (around.emit)(Event::Window(Box::new(event)));
+            let epoch_patches = self.network.base.epoch_patches;
+            for from in (0..size).step_by(epoch_patches) {
+                let here = epoch_patches.min(size - from);
+                let present = lanes.iter().map(|lane| {
+                    let channels = lane.present.len() / size;
+                    &lane.present[from * channels..(from + here) * channels]
+                });
+                self.quality.push(quality(present, here as f32 / epoch_patches as f32));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn stage(
+        &self,
+        around: &mut Surroundings<'_>,
+    ) -> Result<Vec<SleepEpoch>, PipelineError> {
+        let Some(stager) = self.network.staging() else { return Ok(Vec::new()) };
+        let epoch_patches = self.network.base.epoch_patches;
+        let logits = stager.night(&self.log)?;
+        let scored: Vec<SleepEpoch> = logits
+            .chunks(epoch_patches)
+            .zip(&self.quality)
+            .enumerate()
+            .map(|(epoch, (tokens, &quality))| {
+                let tokens = (tokens, epoch_patches);
+                score_epoch(Pass::Final, epoch as u32, tokens, quality, EpochStatus::Final)
+            })
+            .collect();
+        for epoch in &scored {
+            (around.emit)(Event::Epoch(epoch.clone()));
+        }
+        Ok(scored)
+    }
+}
