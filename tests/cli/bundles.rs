@@ -58,7 +58,7 @@ fn info_shows_what_the_built_in_bundle_holds() {
     let files = text.lines().filter(|line| line.starts_with("file: ")).count();
     assert_eq!(files, bundle.manifest().files.len());
     let run = bench.run("bundle verify example.sfm");
-    assert!(run.done().contains("checksums right, all graphs load"), "{run:#?}");
+    assert!(run.done().contains("checksums right, all graphs run"), "{run:#?}");
 }
 
 #[test]
