@@ -37,8 +37,8 @@ pub fn table(
 ) -> String {
     let mut text = String::new();
     push_statistics(&mut text, &night.statistics, night.pass);
-    if let Some(StageChanges { changed, epochs }) = changed {
-        let percent = 100.0 * f64::from(changed) / f64::from(epochs.max(1));
+    if let Some(StageChanges { changed, epochs }) = changed.filter(|c| c.epochs > 0) {
+        let percent = 100.0 * f64::from(changed) / f64::from(epochs);
         let line = format!(
             "{changed} of {epochs} epochs ({percent:.1} %) changed their stage between the live \
              and the final pass."
@@ -72,7 +72,7 @@ fn push_statistics(text: &mut String, s: &SleepStatistics, pass: Pass) {
     let left = [
         ("Total recording time (TRT)", minutes(Some(s.trt_min))),
         ("Total sleep time (TST)", minutes(Some(s.tst_min))),
-        ("Sleep efficiency", percent(s.sleep_efficiency_pct) + " %  "),
+        ("Sleep efficiency", efficiency(s.sleep_efficiency_pct)),
         ("Sleep onset latency (SOL)", minutes(s.sol_min)),
         ("REM latency from sleep onset", minutes(s.rem_latency_min)),
         ("Wake after sleep onset (WASO)", minutes(s.waso_min)),
@@ -89,6 +89,10 @@ fn push_statistics(text: &mut String, s: &SleepStatistics, pass: Pass) {
 
 fn minutes(value: Option<f64>) -> String {
     value.map_or_else(|| "-    ".to_owned(), |value| format!("{value:.1} min"))
+}
+
+fn efficiency(value: Option<f64>) -> String {
+    value.map_or_else(|| "-    ".to_owned(), |value| format!("{value:.1} %  "))
 }
 
 fn percent(value: Option<f64>) -> String {
