@@ -128,9 +128,9 @@ fn graph_bytes<'a>(bundle: &'a Bundle, name: &str) -> Result<&'a [u8], InferErro
 pub struct WindowOutput<'a> {
     /// [filled, E]: the contextual 5-s embeddings.
     pub embeddings: &'a [f32],
-    /// [filled]: 1.0, or 0.0 where the patch is absent.
+    /// `[filled]`: 1.0, or 0.0 where the patch is absent.
     pub present: &'a [f32],
-    /// [E]: the window's embedding.
+    /// `[E]`: the window's embedding.
     pub window: &'a [f32],
 }
 
@@ -355,7 +355,7 @@ impl TokenLog {
         self.present.resize(len * Modality::COUNT, 0.0);
     }
 
-    /// Writes one modality's `embeddings` [n, E] and `present` [n] from position `first` on;
+    /// Writes one modality's `embeddings` [n, E] and `present` `[n]` from position `first` on;
     /// the positions must be there already.
     pub fn write(&mut self, first: usize, modality: Modality, embeddings: &[f32], present: &[f32]) {
         for (row, &is_present) in present.iter().enumerate() {

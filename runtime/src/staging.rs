@@ -77,7 +77,7 @@ impl Stager {
         }))
     }
 
-    /// Stages a whole night: logits [5] a token, NaN where the token is absent. Longer
+    /// Stages a whole night: five logits a token, NaN where the token is absent. Longer
     /// nights than the positional table go in overlapping stretches of its length; a token takes
     /// the stretch whose middle is nearest.
     ///
