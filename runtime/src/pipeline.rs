@@ -17,7 +17,7 @@ use self::live::Live;
 use self::whole::Final;
 use crate::dsp::normalize::ChannelStats;
 use crate::encode::{BaseNetwork, TokenLog, WindowEncoder, WindowOutput};
-use crate::event::{Event, Night, Pass, SleepEpoch, WindowEmbedding};
+use crate::event::{Event, Night, OvernightRisk, Pass, SleepEpoch, WindowEmbedding};
 use crate::infer::InferError;
 use crate::infer::backend::Backend;
 use crate::intake::{Intake, ModalityIntake, Normalization};
@@ -405,20 +405,7 @@ fn conclude(
         None => None,
     };
     let stages: Vec<Option<SleepStage>> = hypnogram.iter().map(|e| e.stage).collect();
-    let mut notes = notes(pass, network, options, &log);
-    if let Some(risk) = risk.as_ref().filter(|r| r.tokens_left_out > 0) {
-        notes.push(format!(
-            "the risk head takes the first {} tokens of a night, as the reference does; {} later ones are left out",
-            risk.tokens, risk.tokens_left_out
-        ));
-    }
-    if intake.broke_off() {
-        notes.push("the recording broke off: this is the part before".to_owned());
-    }
-    let flat = intake.flat_channels();
-    if !flat.is_empty() {
-        notes.push(format!("one value throughout, masked: {}", flat.join(", ")));
-    }
+    let notes = notes(pass, network, intake, &log, risk.as_ref());
     let night = Night {
         pass,
         statistics: SleepStatistics::from_hypnogram(&stages),
@@ -431,8 +418,21 @@ fn conclude(
 }
 
 /// What the user should know about how this night was computed.
-fn notes(pass: Pass, network: &Network, options: &Options, log: &TokenLog) -> Vec<String> {
+fn notes(
+    pass: Pass,
+    network: &Network,
+    intake: &Intake,
+    log: &TokenLog,
+    risk: Option<&OvernightRisk>,
+) -> Vec<String> {
     let mut notes = Vec::new();
+    if intake.broke_off() {
+        notes.push("the recording broke off: this is the part before".to_owned());
+    }
+    let flat = intake.flat_channels();
+    if !flat.is_empty() {
+        notes.push(format!("one value throughout, masked: {}", flat.join(", ")));
+    }
     match network.staging() {
         None => notes.push("the bundle has no staging head: no hypnogram".to_owned()),
         Some(stager) if pass == Pass::Live => notes.push(format!(
@@ -445,13 +445,21 @@ fn notes(pass: Pass, network: &Network, options: &Options, log: &TokenLog) -> Ve
         )),
         Some(_) => {}
     }
-    match (&network.risk, options.demographics) {
-        (None, _) => notes.push("the bundle has no risk head: no hazards".to_owned()),
-        (Some(head), None) if head.needs_demographics() => notes.push(
+    if network.risk.is_none() {
+        notes.push("the bundle has no risk head: no hazards".to_owned());
+    }
+    let Some(risk) = risk else { return notes };
+    if risk.log_hazards.is_empty() {
+        notes.push(
             "no hazards without --age and --sex; the night's risk embedding does not need them"
                 .to_owned(),
-        ),
-        _ => {}
+        );
+    }
+    if risk.tokens_left_out > 0 {
+        notes.push(format!(
+            "the risk head takes the first {} tokens of a night, as the reference does; {} later ones are left out",
+            risk.tokens, risk.tokens_left_out
+        ));
     }
     notes
 }

@@ -100,8 +100,8 @@ fn percent(value: Option<f64>) -> String {
 }
 
 fn push_risk(text: &mut String, risk: &OvernightRisk, labels: &Labels) {
+    // A note of the night says why there are none.
     if risk.log_hazards.is_empty() {
-        text.push_str("\nOvernight risk: no hazards without --age and --sex.\n");
         return;
     }
     if labels.is_empty() {
@@ -273,7 +273,7 @@ Research software, not a medical device.
         night.risk = risk(vec![], None);
         let started = Started { random_weights: true, ..started() };
         let text = table(&night, &started, &[], Path::new("out"), None);
-        assert!(text.contains("no hazards without --age and --sex"));
+        assert!(!text.contains("Overnight risk"));
         assert!(text.contains("random weights: these figures show that the arithmetic works"));
         assert!(text.contains("Sleep onset latency (SOL)            -         N3"), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
