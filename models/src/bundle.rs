@@ -7,7 +7,7 @@
 //! Messages do not name the bundle's own path: the caller knows it.
 
 use std::collections::BTreeMap;
-use std::io::{Cursor, Read, Seek, SeekFrom, Write};
+use std::io::{Cursor, Read, Write};
 use std::ops::Range;
 use std::path::Path;
 
@@ -139,10 +139,13 @@ impl Bundle {
     /// # Errors
     /// [`BundleError::Read`] if the file cannot be read, any other variant if it is refused.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, BundleError> {
-        let mut file = std::fs::File::open(path).map_err(BundleError::Read)?;
-        let length = file.seek(SeekFrom::End(0)).map_err(BundleError::Read)?;
-        within("the file", length, "bytes", MAX_BYTES)?;
-        file.rewind().map_err(BundleError::Read)?;
+        // Asked before opening: a pipe would wait for a writer, a device never end.
+        let metadata = std::fs::metadata(&path).map_err(BundleError::Read)?;
+        if !metadata.is_file() {
+            return Err(BundleError::Layout("it is no regular file".into()));
+        }
+        within("the file", metadata.len(), "bytes", MAX_BYTES)?;
+        let file = std::fs::File::open(path).map_err(BundleError::Read)?;
         let mut bytes = Vec::new();
         file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(BundleError::Read)?;
         Self::from_bytes(bytes)

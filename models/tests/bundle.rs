@@ -114,6 +114,8 @@ fn what_is_no_bundle_is_refused() {
     refused(zip_of(&[("a.txt", b"a")]), "manifest.json");
     refused(zip_of(&[("manifest.json", b"{}")]), "format_version");
     assert!(matches!(Bundle::open("/nonexistent.sfm"), Err(BundleError::Read(_))));
+    let folder = Bundle::open(std::env::temp_dir());
+    assert!(matches!(folder, Err(BundleError::Layout(_))), "{folder:?}");
     for cut in [10, valid().len() / 2, valid().len() - 1] {
         refused(valid()[..cut].to_vec(), "is not a model bundle");
     }
