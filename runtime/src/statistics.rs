@@ -9,7 +9,7 @@ use serde::Serialize;
 use sfm_models::SleepStage;
 
 /// Length of an epoch, minutes.
-const EPOCH_MIN: f64 = 0.5;
+const EPOCH_MIN: f64 = crate::staging::EPOCH_S / 60.0;
 
 /// Statistics of a hypnogram of 30-s epochs. Times are minutes, exact to half a minute.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

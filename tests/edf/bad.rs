@@ -94,7 +94,7 @@ fn impossible_samples_per_record_are_refused() {
 }
 
 #[test]
-fn large_records_allocate_nothing() {
+fn records_larger_than_the_file_are_refused() {
     // Possible, but the file holds no such record.
     let message = refusal(damaged(SAMPLES_PER_RECORD, "33554432"));
     assert!(message.contains("16777216") || message.contains("Hz"), "{message}");

@@ -12,9 +12,7 @@ use super::{Sink, SinkError};
 use crate::edf::{Annotation, Continuity, DateTime, EdfError, EdfWriter};
 use crate::edf::{RecordingSpec, SampleFormat};
 use crate::event::{Event, SleepEpoch};
-
-/// Length of an epoch, seconds.
-const EPOCH_S: f64 = 30.0;
+use crate::staging::EPOCH_S;
 
 /// Room for the onset of a record and one epoch's annotation, bytes.
 const ANNOTATION_BYTES: usize = 64;
