@@ -4,20 +4,14 @@ use sfm_models::Modality;
 use sfm_runtime::pipeline::Network;
 use sfm_tests::reference::{self, Reference};
 
-use crate::run::{bundle, engines, open, run_final};
+use crate::run::{on_every_engine, open, run_final};
 
 /// Median cosine of 5-s embeddings with the reference's, each modality.
 const MEDIAN_COSINE: f32 = 0.999;
 
 #[test]
 fn embeddings_from_the_edf_point_where_the_reference_does() {
-    for reference in reference::all() {
-        let bundle = bundle(&reference);
-        for (engine, backend) in engines() {
-            println!("{} on {engine}", reference.dir.display());
-            check(&reference, &Network::load(&bundle, &backend).expect("loads"));
-        }
-    }
+    on_every_engine(&reference::all(), check);
 }
 
 fn check(reference: &Reference, network: &Network) {

@@ -6,23 +6,18 @@ use sfm_runtime::night::{Demographics, Sex};
 use sfm_runtime::pipeline::Network;
 use sfm_tests::reference::{self, Reference, assert_close};
 
-use crate::run::{Passed, bundle, engines, open, run_final};
+use crate::run::{Passed, on_every_engine, open, run_final};
 
 const TOLERANCE: f32 = 1e-4;
 
 #[test]
 fn embeddings_logits_and_hazards_equal_the_reference() {
-    for reference in reference::all() {
-        let bundle = bundle(&reference);
-        for (engine, backend) in engines() {
-            println!("{} on {engine}", reference.dir.display());
-            let network = Network::load(&bundle, &backend).expect("loads");
-            let (mut recording, montage) = open(&reference.dir.join("psg.hdf5"));
-            let passed = run_final(&mut recording, &montage, &network);
-            check_embeddings(&reference, &passed);
-            check_heads(&reference, &passed, &network);
-        }
-    }
+    on_every_engine(&reference::all(), |reference, network| {
+        let (mut recording, montage) = open(&reference.dir.join("psg.hdf5"));
+        let passed = run_final(&mut recording, &montage, network);
+        check_embeddings(reference, &passed);
+        check_heads(reference, &passed, network);
+    });
 }
 
 fn check_embeddings(reference: &Reference, passed: &Passed) {

@@ -7,7 +7,7 @@ use sfm_runtime::event::Event;
 use sfm_runtime::pipeline::{Network, Options};
 use sfm_tests::reference::{self, assert_close};
 
-use crate::run::{Passed, bundle, engines, open, run_final, run_live, tract};
+use crate::run::{Passed, bundle, on_every_engine, open, run_final, run_live, tract};
 
 fn recording() -> PathBuf {
     reference::mini().dir.join("psg.edf")
@@ -36,11 +36,7 @@ fn any_block_size_and_speed_give_the_same_events_byte_for_byte() {
 
 #[test]
 fn any_number_of_threads_gives_the_same_probabilities() {
-    let bundle = bundle(&reference::mini());
-    for (engine, backend) in engines() {
-        println!("on {engine}");
-        same_with_any_threads(&Network::load(&bundle, &backend).expect("loads"));
-    }
+    on_every_engine(&[reference::mini()], |_, network| same_with_any_threads(network));
 }
 
 fn same_with_any_threads(network: &Network) {

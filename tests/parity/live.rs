@@ -6,19 +6,13 @@ use sfm_runtime::event::{EpochStatus, Event};
 use sfm_runtime::pipeline::{Network, Options};
 use sfm_tests::reference::{self, Reference, assert_close};
 
-use crate::run::{bundle, engines, open, run_final, run_live, tract};
+use crate::run::{bundle, on_every_engine, open, run_final, run_live, tract};
 
 const TOLERANCE: f32 = 1e-4;
 
 #[test]
 fn live_with_whole_recording_statistics_equals_final() {
-    for reference in reference::all() {
-        let bundle = bundle(&reference);
-        for (engine, backend) in engines() {
-            println!("{} on {engine}", reference.dir.display());
-            check(&reference, &Network::load(&bundle, &backend).expect("loads"));
-        }
-    }
+    on_every_engine(&reference::all(), check);
 }
 
 fn check(reference: &Reference, network: &Network) {

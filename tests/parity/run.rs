@@ -35,8 +35,19 @@ pub fn bundle(reference: &Reference) -> Bundle {
     Bundle::from_bytes(builder.to_bytes().expect("bytes")).expect("a bundle")
 }
 
+/// Checks the networks of each reference on every engine of this machine.
+pub fn on_every_engine(references: &[Reference], check: impl Fn(&Reference, &Network)) {
+    for reference in references {
+        let bundle = bundle(reference);
+        for (engine, backend) in engines() {
+            println!("{} on {engine}", reference.dir.display());
+            check(reference, &Network::load(&bundle, &backend).expect("loads"));
+        }
+    }
+}
+
 /// Every engine of this machine, with its name; the others are reported.
-pub fn engines() -> Vec<(&'static str, Backend)> {
+fn engines() -> Vec<(&'static str, Backend)> {
     let choices = [
         ("tract", BackendChoice::Tract),
         ("ort", BackendChoice::Ort),
