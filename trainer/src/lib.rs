@@ -4,6 +4,7 @@
 #![recursion_limit = "256"]
 
 pub mod checkpoint;
+pub mod cli;
 pub mod export;
 pub mod import;
 pub mod nn;
