@@ -3,7 +3,9 @@
 
 use burn::prelude::*;
 
-use super::{Encoded, Encoder, EncoderConfig, Pooling, PoolingConfig, Tokenizer, TokenizerConfig};
+use super::{
+    Encoded, Encoder, EncoderConfig, Kernels, Pooling, PoolingConfig, Tokenizer, TokenizerConfig,
+};
 
 /// Sizes of a [`Base`].
 #[derive(Config, Debug)]
@@ -43,7 +45,7 @@ impl BaseConfig {
     }
 }
 
-impl<B: Backend> Base<B> {
+impl<B: Kernels> Base<B> {
     /// Windows of one modality: `patches` [N, C, T, patch_samples], `present` [N, C, T].
     pub fn forward(&self, patches: Tensor<B, 4>, present: Tensor<B, 3>) -> Encoded<B> {
         let [n, channels, tokens, patch_samples] = patches.dims();

@@ -4,7 +4,7 @@ use burn::nn::{LayerNorm, LayerNormConfig};
 use burn::prelude::*;
 
 use super::{
-    Pooling, PoolingConfig, PositionalTable, PositionalTableConfig, TransformerLayer,
+    Kernels, Pooling, PoolingConfig, PositionalTable, PositionalTableConfig, TransformerLayer,
     TransformerLayerConfig,
 };
 
@@ -56,7 +56,7 @@ impl EncoderConfig {
     }
 }
 
-impl<B: Backend> Encoder<B> {
+impl<B: Kernels> Encoder<B> {
     /// `tokens` [N, T, E] and `present` [N, T]; absent tokens are never attended to.
     pub fn forward(&self, tokens: Tensor<B, 3>, present: Tensor<B, 2>) -> Encoded<B> {
         let mut x = self.norm.forward(self.position.forward(tokens));

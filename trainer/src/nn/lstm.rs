@@ -8,6 +8,8 @@ use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::prelude::*;
 use burn::tensor::activation::{sigmoid, tanh};
 
+use super::Kernels;
+
 /// Sizes of a [`BiLstm`].
 #[derive(Config, Debug)]
 pub struct BiLstmConfig {
@@ -76,7 +78,7 @@ impl BiLstmConfig {
     }
 }
 
-impl<B: Backend> BiLstm<B> {
+impl<B: Kernels> BiLstm<B> {
     /// `x` [N, T, input] to [N, T, 2 * hidden]: the forward direction's outputs, then the
     /// backward one's.
     pub fn forward(&self, mut x: Tensor<B, 3>) -> Tensor<B, 3> {
@@ -93,7 +95,7 @@ impl<B: Backend> BiLstm<B> {
     }
 }
 
-impl<B: Backend> LstmDirection<B> {
+impl<B: Kernels> LstmDirection<B> {
     fn run(&self, x: Tensor<B, 3>, backward: bool) -> Tensor<B, 3> {
         let [n, tokens, _] = x.dims();
         let from_input = self.input.forward(x);

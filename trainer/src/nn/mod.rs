@@ -6,6 +6,7 @@
 
 pub mod base;
 pub mod encoder;
+pub mod kernels;
 pub mod lstm;
 pub mod pooling;
 pub mod position;
@@ -16,6 +17,7 @@ pub mod transformer;
 
 pub use base::{Base, BaseConfig};
 pub use encoder::{Encoded, Encoder, EncoderConfig};
+pub use kernels::{Kernels, TrainBackend};
 pub use lstm::{BiLstm, BiLstmConfig};
 pub use pooling::{Pooling, PoolingConfig};
 pub use position::{PositionalTable, PositionalTableConfig};

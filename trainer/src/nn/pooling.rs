@@ -3,7 +3,7 @@
 
 use burn::prelude::*;
 
-use super::{TransformerLayer, TransformerLayerConfig};
+use super::{Kernels, TransformerLayer, TransformerLayerConfig};
 
 /// Sizes of a [`Pooling`].
 #[derive(Config, Debug)]
@@ -26,7 +26,7 @@ impl PoolingConfig {
     }
 }
 
-impl<B: Backend> Pooling<B> {
+impl<B: Kernels> Pooling<B> {
     /// `tokens` [N, C, E] and `present` [N, C] to [N, E]; an empty set gives zeros.
     pub fn forward(&self, tokens: Tensor<B, 3>, present: Tensor<B, 2>) -> Tensor<B, 2> {
         let pooled = self.layer.forward(tokens, present.clone());

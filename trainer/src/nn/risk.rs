@@ -8,7 +8,7 @@ use burn::prelude::*;
 use burn::tensor::activation::relu;
 
 use super::stager::pool_modalities;
-use super::{BiLstm, BiLstmConfig, Pooling, PoolingConfig};
+use super::{BiLstm, BiLstmConfig, Kernels, Pooling, PoolingConfig};
 
 /// Age and sex.
 pub const DEMOGRAPHICS: usize = 2;
@@ -79,7 +79,7 @@ impl RiskHeadConfig {
     }
 }
 
-impl<B: Backend> RiskHead<B> {
+impl<B: Kernels> RiskHead<B> {
     /// `tokens` [N, M, T, E], `present` [N, M, T], `demographics` [N, 2] (age scaled to 0..1,
     /// 1 = male). All nights of a batch have the same length.
     pub fn forward(

@@ -4,7 +4,7 @@ use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::prelude::*;
 
 use super::{
-    BiLstm, BiLstmConfig, Pooling, PoolingConfig, PositionalTable, PositionalTableConfig,
+    BiLstm, BiLstmConfig, Kernels, Pooling, PoolingConfig, PositionalTable, PositionalTableConfig,
     TransformerLayer, TransformerLayerConfig,
 };
 
@@ -61,7 +61,7 @@ impl StagerConfig {
     }
 }
 
-impl<B: Backend> Stager<B> {
+impl<B: Kernels> Stager<B> {
     /// `tokens` [N, M, T, E] (M modalities) and `present` [N, M, T] to logits [N, T, classes].
     ///
     /// A token with no modality present is never attended to.
@@ -77,7 +77,7 @@ impl<B: Backend> Stager<B> {
 }
 
 /// `tokens` [N, M, T, E] and `present` [N, M, T] to one token per time, [N, T, E].
-pub(super) fn pool_modalities<B: Backend>(
+pub(super) fn pool_modalities<B: Kernels>(
     pooling: &Pooling<B>,
     tokens: Tensor<B, 4>,
     present: Tensor<B, 3>,

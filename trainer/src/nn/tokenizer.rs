@@ -7,6 +7,8 @@ use burn::nn::{
 use burn::prelude::*;
 use burn::tensor::activation::elu;
 
+use super::Kernels;
+
 /// Channels before, between and after the convolutions.
 pub const CHANNELS: [usize; 7] = [1, 4, 8, 16, 32, 64, 128];
 /// Taps of every convolution.
@@ -71,7 +73,7 @@ impl TokenizerConfig {
     }
 }
 
-impl<B: Backend> Tokenizer<B> {
+impl<B: Kernels> Tokenizer<B> {
     /// `patches` [N, patch_samples] to [N, E].
     pub fn forward(&self, patches: Tensor<B, 2>) -> Tensor<B, 2> {
         let mut x = patches.unsqueeze_dim(1);
@@ -80,7 +82,9 @@ impl<B: Backend> Tokenizer<B> {
         }
         self.linear.forward(x.mean_dim(2).squeeze_dim(2))
     }
+}
 
+impl<B: Backend> Tokenizer<B> {
     /// Samples of one patch, as the LayerNorms' sizes tell.
     pub fn patch_samples(&self) -> usize {
         self.blocks.first().map_or(0, |block| {
@@ -91,7 +95,7 @@ impl<B: Backend> Tokenizer<B> {
     }
 }
 
-impl<B: Backend> ConvBlock<B> {
+impl<B: Kernels> ConvBlock<B> {
     /// [N, C_in, L] to [N, C_out, L / 2].
     pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         let x = elu(self.batch_norm.forward(self.conv.forward(x)), 1.0);

@@ -8,6 +8,8 @@ use burn::nn::{Dropout, DropoutConfig, LayerNorm, LayerNormConfig, Linear, Linea
 use burn::prelude::*;
 use burn::tensor::activation::{relu, softmax};
 
+use super::Kernels;
+
 /// Added to the score of an absent key; far below any real score, and finite, so that a row
 /// with no key at all stays finite.
 pub const ABSENT_SCORE: f64 = 1e9;
@@ -77,7 +79,7 @@ impl TransformerLayerConfig {
     }
 }
 
-impl<B: Backend> TransformerLayer<B> {
+impl<B: Kernels> TransformerLayer<B> {
     /// `x` [N, T, E] and `present` [N, T] to [N, T, E]; absent tokens are never attended to.
     pub fn forward(&self, x: Tensor<B, 3>, present: Tensor<B, 2>) -> Tensor<B, 3> {
         if self.norm_first {
