@@ -3,8 +3,13 @@
 
 #![recursion_limit = "256"]
 
+pub mod chart;
 pub mod checkpoint;
 pub mod cli;
+pub mod config;
+pub mod device;
 pub mod export;
 pub mod import;
+pub mod network;
 pub mod nn;
+pub mod run;
