@@ -8,3 +8,4 @@ pub mod cli;
 pub mod export;
 pub mod import;
 pub mod nn;
+pub mod synth;
