@@ -17,6 +17,11 @@ const STEP_S: f64 = 0.25;
 const CORNERS_HZ: [f32; 4] = [0.5, 2.0, 7.0, 25.0];
 /// Rhythms: slow waves, theta, alpha, sigma, beta, rolling eyes.
 pub const RHYTHMS: usize = 6;
+/// Wires sway below this frequency when a body moves, Hz, and so strongly, microvolts.
+const SWAY_HZ: f32 = 1.2;
+const SWAY_UV: f32 = 60.0;
+/// The amplifiers' high-pass, Hz.
+const COUPLING_HZ: f32 = 0.2;
 const GAINS: usize = CORNERS_HZ.len() + RHYTHMS;
 
 /// Root mean squares in microvolts by stage, of the background's parts and the rhythms.
@@ -52,8 +57,20 @@ pub struct Brain {
     white: White,
     common: Background,
     rhythms: [Resonator; RHYTHMS],
-    electrodes: Vec<(Electrode, Background, HighPass)>,
+    electrodes: Vec<Contact>,
+    /// Strength of the sway of loose wires, microvolts.
+    sway_uv: f32,
     drift: ChaCha8Rng,
+}
+
+/// An electrode pair and what only it picks up.
+#[derive(Debug)]
+struct Contact {
+    electrode: Electrode,
+    own: Background,
+    sway: LowPass,
+    sway_source: White,
+    coupling: HighPass,
 }
 
 /// The low-passes of one background and their source.
@@ -74,6 +91,18 @@ impl Background {
         let white = self.white.sample();
         let parts = self.parts.iter_mut().zip(gains);
         parts.map(|(part, gain)| gain * part.step(white)).sum()
+    }
+}
+
+impl Contact {
+    fn new(rng: &mut ChaCha8Rng, electrode: Electrode, rate_hz: f32) -> Self {
+        Contact {
+            electrode,
+            own: Background::new(rng, rate_hz),
+            sway: LowPass::new(SWAY_HZ, rate_hz),
+            sway_source: White::new(rng),
+            coupling: HighPass::new(COUPLING_HZ, rate_hz),
+        }
     }
 }
 
@@ -102,10 +131,8 @@ impl Brain {
             white: White::new(rng),
             common: Background::new(rng, rate),
             rhythms,
-            electrodes: electrodes
-                .iter()
-                .map(|&e| (e, Background::new(rng, rate), HighPass::new(0.2, rate)))
-                .collect(),
+            electrodes: electrodes.iter().map(|&e| Contact::new(rng, e, rate)).collect(),
+            sway_uv: 0.0,
             drift: rng.clone(),
         }
     }
@@ -124,8 +151,8 @@ impl Brain {
             }
         }
         self.add_waves(epoch, night, out);
-        for ((_, _, coupling), out) in self.electrodes.iter_mut().zip(out) {
-            out.iter_mut().for_each(|x| *x = coupling.step(*x));
+        for (contact, out) in self.electrodes.iter_mut().zip(out) {
+            out.iter_mut().for_each(|x| *x = contact.coupling.step(*x));
         }
     }
 
@@ -139,8 +166,10 @@ impl Brain {
 
     fn follow(&mut self, time_s: f64, epoch: usize, night: &BrainNight<'_>) {
         let stage = stage_at(night.stages, time_s);
-        let aroused =
-            within(&night.events.arousals, time_s) || within(&night.events.movements, time_s);
+        let moving = within(&night.events.movements, time_s);
+        let aroused = moving || within(&night.events.arousals, time_s);
+        let sway_uv = if moving { SWAY_UV } else { 0.0 };
+        self.sway_uv += 0.5 * (sway_uv - self.sway_uv);
         let open = night.eyes_open.get(epoch).copied().unwrap_or(false);
         for (k, gain) in self.gains.iter_mut().enumerate() {
             let mut target = STRENGTHS[stage.index()][k] * self.factors[k];
@@ -165,11 +194,13 @@ impl Brain {
         for (k, rhythm) in rhythms.iter_mut().enumerate() {
             *rhythm = self.gains[CORNERS_HZ.len() + k] * self.rhythms[k].step(self.white.sample());
         }
-        for ((electrode, own, _), out) in self.electrodes.iter_mut().zip(out) {
-            let mut sum = electrode.background * (0.6 * background + 0.8 * own.step(&self.gains));
-            for (weight, rhythm) in electrode.rhythms.iter().zip(&rhythms) {
+        for (contact, out) in self.electrodes.iter_mut().zip(out) {
+            let own = contact.own.step(&self.gains);
+            let mut sum = contact.electrode.background * (0.6 * background + 0.8 * own);
+            for (weight, rhythm) in contact.electrode.rhythms.iter().zip(&rhythms) {
                 sum += weight * rhythm;
             }
+            sum += self.sway_uv * contact.sway.step(contact.sway_source.sample());
             out[i] = eeg * sum;
         }
     }
@@ -183,8 +214,8 @@ impl Brain {
             for i in first..last.min(samples) {
                 let time_s = start_s + i as f64 / self.rate_hz - wave.span.start_s;
                 let value = wave.value(time_s as f32);
-                for ((electrode, ..), out) in self.electrodes.iter().zip(out.iter_mut()) {
-                    out[i] += electrode.waves[wave.form as usize] * value;
+                for (contact, out) in self.electrodes.iter().zip(out.iter_mut()) {
+                    out[i] += contact.electrode.waves[wave.form as usize] * value;
                 }
             }
         }

@@ -109,8 +109,10 @@ pub fn generate(
         }
         let night = Night::new(spec.seed, index, spec.hours, spec.laboratory);
         let written = recording::write(&night, folder);
-        failed.fetch_or(written.is_err(), Ordering::Relaxed);
-        done(&night.id());
+        match &written {
+            Ok(()) => done(&night.id()),
+            Err(_) => failed.store(true, Ordering::Relaxed),
+        }
         Some(written.map(|()| (night.id(), Truth::new(spec.seed, &night))))
     };
     let indices = (spec.first..spec.first.saturating_add(spec.nights)).into_par_iter();

@@ -25,12 +25,12 @@ pub struct Outcome {
 
 /// The simulated labels. Coefficients are larger than any in people, for a C-index of 0.85.
 pub const OUTCOMES: [Outcome; 6] = [
-    outcome("401.1", "Essential hypertension", [0.9, 1.5, 0.5, -0.8, 0.2], 7.0),
-    outcome("427.21", "Atrial fibrillation", [1.0, 1.0, 0.3, -1.4, 0.3], 9.0),
-    outcome("428.2", "Heart failure NOS", [1.0, 1.1, 0.7, -1.2, 0.2], 9.0),
-    outcome("290.1", "Dementias", [1.5, 0.4, 1.4, -0.5, -0.2], 9.0),
-    outcome("250.2", "Type 2 diabetes", [0.6, 1.4, 0.9, -0.9, 0.2], 8.0),
-    outcome("433.3", "Cerebral ischemia", [1.2, 1.3, 0.6, -0.8, 0.1], 10.0),
+    outcome("401.1", "Essential hypertension", [0.9, 1.4, 0.6, -0.7, 0.2], 10.0),
+    outcome("427.21", "Atrial fibrillation", [1.1, 1.2, 0.4, -1.0, 0.3], 10.5),
+    outcome("428.2", "Heart failure NOS", [1.0, 1.1, 0.8, -1.0, 0.2], 10.5),
+    outcome("290.1", "Dementias", [1.4, 0.5, 1.4, -0.4, -0.2], 10.5),
+    outcome("250.2", "Type 2 diabetes", [0.7, 1.4, 0.9, -0.7, 0.2], 10.0),
+    outcome("433.3", "Cerebral ischemia", [1.2, 1.3, 0.6, -0.7, 0.1], 11.0),
 ];
 
 /// Shape of the Weibull distribution: hazards rise with time.
