@@ -13,3 +13,4 @@ pub mod import;
 pub mod network;
 pub mod nn;
 pub mod run;
+pub mod synth;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod import;
+mod synth;
 
 /// Wrong usage or configuration.
 pub const USAGE: u8 = 2;
@@ -32,12 +33,15 @@ struct Cli {
 enum Command {
     /// Make a bundle of published PyTorch checkpoints.
     Import(import::ImportArgs),
+    /// Make a simulated cohort: recordings, hypnograms, outcomes.
+    Synth(synth::SynthArgs),
 }
 
 /// Parses the process's arguments, runs the command, reports a failure.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Import(args) => import::run(args),
+        Command::Synth(args) => synth::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
