@@ -5,6 +5,7 @@
 
 pub mod checkpoint;
 pub mod cli;
+pub mod data;
 pub mod export;
 pub mod import;
 pub mod nn;
