@@ -8,4 +8,6 @@ pub mod cli;
 pub mod data;
 pub mod export;
 pub mod import;
+pub mod jobs;
 pub mod nn;
+pub mod preprocess;
