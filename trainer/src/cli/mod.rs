@@ -6,8 +6,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod embed;
 mod import;
 mod synth;
+mod preprocess;
 
 /// Wrong usage or configuration.
 pub const USAGE: u8 = 2;
@@ -31,17 +33,23 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make embeddings of a store's recordings.
+    Embed(embed::EmbedArgs),
     /// Make a bundle of published PyTorch checkpoints.
     Import(import::ImportArgs),
     /// Make a simulated cohort: recordings, hypnograms, outcomes.
     Synth(synth::SynthArgs),
+    /// Make a store of preprocessed signals of EDF recordings.
+    Preprocess(preprocess::PreprocessArgs),
 }
 
 /// Parses the process's arguments, runs the command, reports a failure.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Embed(args) => embed::run(args),
         Command::Import(args) => import::run(args),
         Command::Synth(args) => synth::run(args),
+        Command::Preprocess(args) => preprocess::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
