@@ -36,7 +36,7 @@ fn ort_without_its_library_is_2() {
 
 #[test]
 fn cuda_without_a_gpu_is_2_and_auto_says_why_it_falls_back() {
-    if let Ok(gpu) = probe_gpu() {
+    if let Ok(gpu) = probe_gpu(0) {
         println!("skipped: this machine has a GPU, {gpu}");
         return;
     }

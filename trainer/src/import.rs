@@ -13,8 +13,9 @@ use serde::de::DeserializeOwned;
 use sfm_models::{Modality, SleepStage};
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::network::{BaseNetwork, NetworkConfig};
 use crate::nn::tokenizer::PATCH_MULTIPLE;
-use crate::nn::{Base, RiskHead, Stager};
+use crate::nn::{RiskHead, Stager};
 
 mod weights;
 
@@ -58,27 +59,6 @@ impl ImportError {
                 | ImportError::Checkpoint(CheckpointError::Read { .. })
         )
     }
-}
-
-/// The base network and what its configuration says about its input.
-#[derive(Debug)]
-pub struct ImportedBase<B: Backend> {
-    /// The network.
-    pub base: Base<B>,
-    /// E, the length of a token.
-    pub embed_dim: usize,
-    /// Width of the feed-forward.
-    pub feed_forward: usize,
-    /// Samples of one patch.
-    pub patch_samples: usize,
-    /// Patches of one window.
-    pub window_patches: usize,
-    /// Sampling rate of the input, Hz.
-    pub rate_hz: u32,
-    /// The modality axis.
-    pub modalities: Vec<Modality>,
-    /// Largest number of channels of each modality in training.
-    pub max_channels: BTreeMap<Modality, usize>,
 }
 
 /// A risk head and the length it was configured for.
@@ -133,7 +113,7 @@ struct HeadParams {
 ///
 /// # Errors
 /// [`ImportError`], if a file cannot be read or does not fit the others.
-pub fn base<B: Backend>(folder: &Path, device: &B::Device) -> Result<ImportedBase<B>, ImportError> {
+pub fn base<B: Backend>(folder: &Path, device: &B::Device) -> Result<BaseNetwork<B>, ImportError> {
     let (path, file): (_, BaseFile) = read_config(folder)?;
     let refused = |reason| ImportError::Config { path: path.clone(), reason };
     expect_model(&file.model, &["SetTransformer"]).map_err(refused)?;
@@ -150,19 +130,23 @@ pub fn base<B: Backend>(folder: &Path, device: &B::Device) -> Result<ImportedBas
             "a window has {window_patches} patches, but the positional table {rows} rows"
         )));
     }
-    let feed_forward = config.pooling.layer.feed_forward;
-    let base = weights::base(&mut checkpoint, &config, device)?;
-    checkpoint.finish()?;
-    Ok(ImportedBase {
-        base,
+    let network = NetworkConfig {
         embed_dim: file.embed_dim,
-        feed_forward,
+        heads: file.num_heads,
+        pooling_heads: file.pooling_head,
+        layers: file.num_layers,
+        feed_forward: config.pooling.layer.feed_forward,
+        dropout: file.dropout,
+        rate_hz: file.sampling_freq,
         patch_samples: file.patch_size,
         window_patches,
-        rate_hz: file.sampling_freq,
+        skip_single_channel: config.skip_single_channel,
         modalities,
         max_channels,
-    })
+    };
+    let base = weights::base(&mut checkpoint, &config, device)?;
+    checkpoint.finish()?;
+    Ok(BaseNetwork { config: network, base })
 }
 
 /// Imports the staging head from `folder`; it must fit `base`.
@@ -171,7 +155,7 @@ pub fn base<B: Backend>(folder: &Path, device: &B::Device) -> Result<ImportedBas
 /// [`ImportError`], if a file cannot be read or does not fit the others.
 pub fn staging<B: Backend>(
     folder: &Path,
-    base: &ImportedBase<B>,
+    base: &BaseNetwork<B>,
     device: &B::Device,
 ) -> Result<Stager<B>, ImportError> {
     let (path, file): (_, HeadFile) = read_config(folder)?;
@@ -197,7 +181,7 @@ pub fn staging<B: Backend>(
 /// [`ImportError`], if a file cannot be read or does not fit the others.
 pub fn risk<B: Backend>(
     folder: &Path,
-    base: &ImportedBase<B>,
+    base: &BaseNetwork<B>,
     device: &B::Device,
 ) -> Result<ImportedRisk<B>, ImportError> {
     const WITH_DEMOGRAPHICS: &str = "DiagnosisFinetuneFullLSTMCOXPHWithDemo";
@@ -268,14 +252,14 @@ fn check_sizes(
     Ok(())
 }
 
-fn check_head<B: Backend>(file: &HeadFile, base: &ImportedBase<B>) -> Result<(), String> {
+fn check_head<B: Backend>(file: &HeadFile, base: &BaseNetwork<B>) -> Result<(), String> {
     let params = &file.model_params;
     let heads = [params.num_heads, params.pooling_head];
     check_sizes(params.embed_dim, heads, params.num_layers, params.dropout)?;
-    if params.embed_dim != base.embed_dim {
+    if params.embed_dim != base.config.embed_dim {
         return Err(format!(
             "embed_dim is {}, but the base network's is {}",
-            params.embed_dim, base.embed_dim
+            params.embed_dim, base.config.embed_dim
         ));
     }
     if params.num_classes == 0 || params.num_classes > 1_000_000 {
@@ -283,10 +267,10 @@ fn check_head<B: Backend>(file: &HeadFile, base: &ImportedBase<B>) -> Result<(),
     }
     let Some(names) = &file.modality_types else { return Ok(()) };
     let modalities = parse_modalities(names)?;
-    if modalities != base.modalities {
+    if modalities != base.config.modalities {
         return Err(format!(
             "modalities are {names:?}, but the base network's {:?}",
-            base.modalities
+            base.config.modalities
         ));
     }
     Ok(())

@@ -3,8 +3,17 @@
 
 #![recursion_limit = "256"]
 
+pub mod chart;
 pub mod checkpoint;
 pub mod cli;
+pub mod config;
+pub mod device;
+pub mod export;
+pub mod import;
+pub mod network;
+pub mod nn;
+pub mod run;
+pub mod synth;
 pub mod data;
 pub mod embed;
 pub mod export;

@@ -75,7 +75,7 @@ impl Backend {
     }
 
     fn cuda() -> Result<Self, String> {
-        let gpu = probe_gpu()?;
+        let gpu = probe_gpu(0)?;
         // A library without CUDA, or CUDA without cuDNN, shows only when a graph is loaded.
         OrtSession::load("probe", &probe_graph(), Device::Cuda(0)).map_err(|e| e.reason)?;
         let why = format!("ONNX Runtime with CUDA on GPU 0, {gpu}");
@@ -130,11 +130,11 @@ fn probe_graph() -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// The first GPU's name and memory, or why there is none.
+/// Name and memory of GPU `index`, or why there is none.
 ///
 /// # Errors
-/// One clause: no driver, a driver that does not start, no device.
-pub fn probe_gpu() -> Result<String, String> {
+/// One clause: no driver, a driver that does not start, no such device.
+pub fn probe_gpu(index: usize) -> Result<String, String> {
     use cudarc::driver::{result, sys};
     // SAFETY: looks for the driver's shared library by name; loading it runs the vendor's
     // initializers and nothing of ours. Without this check cudarc's other calls panic.
@@ -147,14 +147,15 @@ pub fn probe_gpu() -> Result<String, String> {
     };
     result::init().map_err(|e| failed("start", e))?;
     let count = result::device::get_count().map_err(|e| failed("count its devices", e))?;
-    if count < 1 {
-        return Err("the NVIDIA driver sees no GPU".to_owned());
+    let ordinal = i32::try_from(index).unwrap_or(i32::MAX);
+    if ordinal >= count {
+        return Err(format!("the NVIDIA driver sees {count} GPU(s), none with number {index}"));
     }
-    let device = result::device::get(0).map_err(|e| failed("open GPU 0", e))?;
-    let name = result::device::get_name(device).map_err(|e| failed("name GPU 0", e))?;
+    let device = result::device::get(ordinal).map_err(|e| failed("open the GPU", e))?;
+    let name = result::device::get_name(device).map_err(|e| failed("name the GPU", e))?;
     // SAFETY: `device` was returned by `device::get` just above.
     let bytes =
-        unsafe { result::device::total_mem(device) }.map_err(|e| failed("size GPU 0", e))?;
+        unsafe { result::device::total_mem(device) }.map_err(|e| failed("size the GPU", e))?;
     Ok(format!("{name}, {} GiB", bytes >> 30))
 }
 

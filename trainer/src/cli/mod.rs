@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 mod embed;
 mod import;
+mod synth;
 mod preprocess;
 
 /// Wrong usage or configuration.
@@ -36,6 +37,8 @@ enum Command {
     Embed(embed::EmbedArgs),
     /// Make a bundle of published PyTorch checkpoints.
     Import(import::ImportArgs),
+    /// Make a simulated cohort: recordings, hypnograms, outcomes.
+    Synth(synth::SynthArgs),
     /// Make a store of preprocessed signals of EDF recordings.
     Preprocess(preprocess::PreprocessArgs),
 }
@@ -45,6 +48,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Embed(args) => embed::run(args),
         Command::Import(args) => import::run(args),
+        Command::Synth(args) => synth::run(args),
         Command::Preprocess(args) => preprocess::run(args),
     };
     match result {

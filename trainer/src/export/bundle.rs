@@ -11,7 +11,8 @@ use sfm_models::manifest::{
 };
 
 use super::{base_graphs, risk_graphs, staging_graphs};
-use crate::import::{ImportedBase, ImportedRisk};
+use crate::import::ImportedRisk;
+use crate::network::{BaseNetwork, NetworkConfig};
 use crate::nn::{Pooling, Stager};
 
 /// Order of the reference's low-pass.
@@ -40,7 +41,7 @@ pub struct BundleBuilder {
 
 impl BundleBuilder {
     /// A bundle with the base network only.
-    pub fn new<B: Backend>(imported: &ImportedBase<B>, about: About) -> Self {
+    pub fn new<B: Backend>(network: &BaseNetwork<B>, about: About) -> Self {
         let data = if about.random_weights {
             "none: the weights are random, results mean nothing beyond arithmetic"
         } else {
@@ -52,21 +53,27 @@ impl BundleBuilder {
             exporter: concat!("sfm-train ", env!("CARGO_PKG_VERSION")).into(),
             license: about.license,
             preprocessing: Preprocessing {
-                rate_hz: imported.rate_hz,
-                patch_samples: imported.patch_samples,
-                lowpass_hz: f64::from(imported.rate_hz) / 2.0,
+                rate_hz: network.config.rate_hz,
+                patch_samples: network.config.patch_samples,
+                lowpass_hz: f64::from(network.config.rate_hz) / 2.0,
                 lowpass_order: LOWPASS_ORDER,
             },
-            base: base_sizes(imported),
+            base: base_sizes(&network.config),
             staging: None,
             risk: None,
-            training: Training { data: data.into(), random_weights: about.random_weights },
+            apnea: None,
+            training: Training {
+                data: data.into(),
+                random_weights: about.random_weights,
+                simulated: false,
+                commit: None,
+            },
             metrics: Default::default(),
             files: Default::default(),
         };
         let mut builder =
             BundleBuilder { writer: BundleWriter::new(), manifest, age_range: about.age_range };
-        builder.add(base_graphs(&imported.base));
+        builder.add(base_graphs(&network.base));
         builder
     }
 
@@ -136,22 +143,21 @@ impl BundleBuilder {
     }
 }
 
-fn base_sizes<B: Backend>(imported: &ImportedBase<B>) -> BaseSizes {
-    let base = &imported.base;
+fn base_sizes(config: &NetworkConfig) -> BaseSizes {
     BaseSizes {
-        embed_dim: imported.embed_dim,
-        heads: base.encoder.layers.first().map_or(1, |layer| layer.heads),
-        pooling_heads: pooling_heads(&base.pooling),
-        layers: base.encoder.layers.len(),
-        feed_forward: imported.feed_forward,
-        window_patches: imported.window_patches,
-        single_channel: if base.skip_single_channel {
+        embed_dim: config.embed_dim,
+        heads: config.heads,
+        pooling_heads: config.pooling_heads,
+        layers: config.layers,
+        feed_forward: config.feed_forward,
+        window_patches: config.window_patches,
+        single_channel: if config.skip_single_channel {
             SingleChannel::Skip
         } else {
             SingleChannel::Pool
         },
-        modalities: imported.modalities.clone(),
-        max_channels: imported.max_channels.clone(),
+        modalities: config.modalities.clone(),
+        max_channels: config.max_channels.clone(),
     }
 }
 

@@ -8,7 +8,8 @@ use burn::prelude::*;
 use rust_hdf5::H5File;
 use sfm_models::Modality;
 use sfm_tests::reference::{self, Array, Reference};
-use sfm_trainer::import::{self, ImportedBase, ImportedRisk};
+use sfm_trainer::import::{self, ImportedRisk};
+use sfm_trainer::network::BaseNetwork;
 use sfm_trainer::nn::Stager;
 
 pub type Device = burn::tensor::Device<Flex>;
@@ -30,15 +31,15 @@ pub fn mini() -> Recording {
 }
 
 impl Recording {
-    pub fn base(&self) -> ImportedBase<Flex> {
+    pub fn base(&self) -> BaseNetwork<Flex> {
         import::base(&self.dir.join("model_base"), &Device::default()).unwrap()
     }
 
-    pub fn staging(&self, base: &ImportedBase<Flex>) -> Stager<Flex> {
+    pub fn staging(&self, base: &BaseNetwork<Flex>) -> Stager<Flex> {
         import::staging(&self.dir.join("model_sleep_staging"), base, &Device::default()).unwrap()
     }
 
-    pub fn risk(&self, base: &ImportedBase<Flex>) -> ImportedRisk<Flex> {
+    pub fn risk(&self, base: &BaseNetwork<Flex>) -> ImportedRisk<Flex> {
         import::risk(&self.dir.join("model_diagnosis"), base, &Device::default()).unwrap()
     }
 
@@ -58,9 +59,9 @@ impl Recording {
     }
 
     /// The whole windows of one modality: [windows, channels, patches, patch_samples].
-    pub fn windows(&self, base: &ImportedBase<Flex>, modality: Modality) -> Tensor<Flex, 4> {
+    pub fn windows(&self, base: &BaseNetwork<Flex>, modality: Modality) -> Tensor<Flex, 4> {
         let channels = self.channels(modality);
-        let window_samples = base.window_patches * base.patch_samples;
+        let window_samples = base.config.window_patches * base.config.patch_samples;
         let windows = channels[0].len() / window_samples;
         let mut values: Vec<f32> = Vec::new();
         for window in 0..windows {
@@ -68,7 +69,8 @@ impl Recording {
                 values.extend(&channel[window * window_samples..(window + 1) * window_samples]);
             }
         }
-        let shape = [windows, channels.len(), base.window_patches, base.patch_samples];
+        let shape =
+            [windows, channels.len(), base.config.window_patches, base.config.patch_samples];
         Tensor::from_data(TensorData::new(values, shape), &Device::default())
     }
 

@@ -30,16 +30,16 @@ fn check_base(recording: &Recording) -> Tensor<Flex, 4> {
         let encoded = imported.base.forward(patches, present);
 
         let patches = windows * tokens;
-        assert_eq!(expected_5s.shape, [4, patches, imported.embed_dim]);
+        assert_eq!(expected_5s.shape, [4, patches, imported.config.embed_dim]);
         let of_modality = |all: &[f32], rows: usize| {
-            let size = rows * imported.embed_dim;
+            let size = rows * imported.config.embed_dim;
             all[index * size..(index + 1) * size].to_vec()
         };
         let expected = of_modality(&expected_5s.values, patches);
         assert_close(&format!("{modality} 5 s"), &values(&encoded.embeddings), &expected);
         let expected = of_modality(&expected_5min.values, windows);
         assert_close(&format!("{modality} 5 min"), &values(&encoded.window), &expected);
-        embeddings.push(encoded.embeddings.reshape([1, 1, patches, imported.embed_dim]));
+        embeddings.push(encoded.embeddings.reshape([1, 1, patches, imported.config.embed_dim]));
     }
     Tensor::cat(embeddings, 1)
 }
