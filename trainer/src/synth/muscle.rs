@@ -74,7 +74,7 @@ impl MuscleSignal {
     fn target(&mut self, time_s: f64, stages: &[SleepStage], events: &Events) -> f32 {
         let stage = stage_at(stages, time_s);
         let moving = within(&events.movements, time_s);
-        let twitch = stage == SleepStage::Rem && self.twitches.random_bool(0.004);
+        let twitch = stage == SleepStage::Rem && self.twitches.random_bool(0.002);
         match self.muscle {
             Muscle::Chin => {
                 let tone = CHIN_UV[stage.index()];
