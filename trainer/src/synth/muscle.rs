@@ -79,8 +79,8 @@ impl MuscleSignal {
             Muscle::Chin => {
                 let tone = CHIN_UV[stage.index()];
                 let aroused = within(&events.arousals, time_s);
-                tone + if moving { 60.0 } else { 0.0 }
-                    + if aroused { 14.0 } else { 0.0 }
+                tone + if moving { 40.0 } else { 0.0 }
+                    + if aroused { 9.0 } else { 0.0 }
                     + if twitch { 15.0 } else { 0.0 }
             }
             Muscle::Leg => {
