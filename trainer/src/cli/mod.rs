@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 mod import;
 mod preprocess;
+mod pretrain;
 
 /// Wrong usage or configuration.
 pub const USAGE: u8 = 2;
@@ -35,6 +36,8 @@ enum Command {
     Import(import::ImportArgs),
     /// Make a store of preprocessed signals of EDF recordings.
     Preprocess(preprocess::PreprocessArgs),
+    /// Pretrain the base network on a store, without labels.
+    Pretrain(pretrain::PretrainArgs),
 }
 
 /// Parses the process's arguments, runs the command, reports a failure.
@@ -42,6 +45,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Import(args) => import::run(args),
         Command::Preprocess(args) => preprocess::run(args),
+        Command::Pretrain(args) => pretrain::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
