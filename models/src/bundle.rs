@@ -17,6 +17,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use crate::Manifest;
+use crate::ReferenceQuantiles;
 use crate::graph;
 use crate::manifest::{FORMAT_VERSION, FileEntry};
 
@@ -26,6 +27,8 @@ pub const MANIFEST: &str = "manifest.json";
 pub const LABELS: &str = "labels.csv";
 /// Name of the hazards' reference quantiles inside the bundle.
 pub const QUANTILES: &str = "quantiles.json";
+/// Name of the training run's configuration inside the bundle.
+pub const RECIPE: &str = "recipe.toml";
 
 /// Most files a bundle may hold.
 pub const MAX_FILES: usize = 512;
@@ -85,6 +88,9 @@ pub enum BundleError {
     /// The labels do not fit.
     #[error("{LABELS}: {0}")]
     Labels(String),
+    /// The reference quantiles do not fit.
+    #[error("{QUANTILES}: {0}")]
+    Quantiles(String),
 }
 
 /// The name of one hazard.
@@ -188,6 +194,20 @@ impl Bundle {
             (Some(text), Some(risk)) => Label::parse_csv(text, risk.classes),
             _ => Ok(Vec::new()),
         }
+    }
+
+    /// The hazards' reference quantiles; `None` if the bundle has none.
+    ///
+    /// # Errors
+    /// [`BundleError::Quantiles`] if the file holds no quantiles of the risk head's size.
+    pub fn quantiles(&self) -> Result<Option<ReferenceQuantiles>, BundleError> {
+        let (Some(json), Some(risk)) = (self.file(QUANTILES), &self.manifest.risk) else {
+            return Ok(None);
+        };
+        let quantiles: ReferenceQuantiles =
+            serde_json::from_slice(json).map_err(|e| BundleError::Quantiles(one_line(&e)))?;
+        quantiles.check(risk.classes).map_err(BundleError::Quantiles)?;
+        Ok(Some(quantiles))
     }
 
     /// SHA-256 of the whole bundle, lower-case hexadecimal.

@@ -6,9 +6,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod embed;
 mod import;
 mod preprocess;
 mod pretrain;
+mod synth;
 
 /// Wrong usage or configuration.
 pub const USAGE: u8 = 2;
@@ -32,8 +34,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make embeddings of a store's recordings.
+    Embed(embed::EmbedArgs),
     /// Make a bundle of published PyTorch checkpoints.
     Import(import::ImportArgs),
+    /// Make a simulated cohort: recordings, hypnograms, outcomes.
+    Synth(synth::SynthArgs),
     /// Make a store of preprocessed signals of EDF recordings.
     Preprocess(preprocess::PreprocessArgs),
     /// Pretrain the base network on a store, without labels.
@@ -43,7 +49,9 @@ enum Command {
 /// Parses the process's arguments, runs the command, reports a failure.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Embed(args) => embed::run(args),
         Command::Import(args) => import::run(args),
+        Command::Synth(args) => synth::run(args),
         Command::Preprocess(args) => preprocess::run(args),
         Command::Pretrain(args) => pretrain::run(args),
     };

@@ -61,7 +61,13 @@ impl BundleBuilder {
             base: base_sizes(&network.config),
             staging: None,
             risk: None,
-            training: Training { data: data.into(), random_weights: about.random_weights },
+            apnea: None,
+            training: Training {
+                data: data.into(),
+                random_weights: about.random_weights,
+                simulated: false,
+                commit: None,
+            },
             metrics: Default::default(),
             files: Default::default(),
         };
