@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use burn::prelude::*;
-use sfm_models::{ReferenceQuantiles, SleepStage};
 use sfm_models::bundle::{BundleError, BundleWriter, LABELS, Label, QUANTILES, recipe_name};
 use sfm_models::manifest::{
-    Apnea, Base as BaseSizes, FORMAT_VERSION, Manifest, Preprocessing, Risk, SingleChannel, Staging,
-    Training,
+    Apnea, Base as BaseSizes, FORMAT_VERSION, Manifest, Preprocessing, Risk, SingleChannel,
+    Staging, Training,
 };
+use sfm_models::{ReferenceQuantiles, SleepStage};
 
 use super::{apnea_graphs, base_graphs, risk_graphs, staging_graphs};
 use crate::network::{BaseNetwork, NetworkConfig};

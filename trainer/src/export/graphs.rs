@@ -16,7 +16,9 @@ use crate::nn::lstm::LstmDirection;
 use crate::nn::risk::DEMOGRAPHICS;
 use crate::nn::tokenizer::ConvBlock;
 use crate::nn::transformer::ABSENT_SCORE;
-use crate::nn::{ApneaHead, Base, BiLstm, Encoder, Pooling, RiskHead, Stager, Tokenizer, TransformerLayer};
+use crate::nn::{
+    ApneaHead, Base, BiLstm, Encoder, Pooling, RiskHead, Stager, Tokenizer, TransformerLayer,
+};
 
 /// A graph's name and the bytes of its ONNX file.
 pub type NamedGraph = (String, Vec<u8>);

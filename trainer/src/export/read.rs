@@ -144,7 +144,8 @@ fn night_config(
     pooling_heads: usize,
     max_seq_length: usize,
 ) -> Result<HeadConfig> {
-    let layers = (0..).take_while(|i| last.tensors.contains_key(&format!("lstm.{i}.input"))).count();
+    let layers =
+        (0..).take_while(|i| last.tensors.contains_key(&format!("lstm.{i}.input"))).count();
     Ok(HeadConfig {
         heads: pooling_heads,
         pooling_heads,
@@ -196,9 +197,7 @@ fn encoder<B: Backend>(
         .layers
         .into_iter()
         .enumerate()
-        .map(|(index, layer)| {
-            transformer_layer(weights, &format!("layers.{index}"), layer, device)
-        })
+        .map(|(index, layer)| transformer_layer(weights, &format!("layers.{index}"), layer, device))
         .collect::<Result<_>>()?;
     encoder.pooling = pooling(weights, "pooling", encoder.pooling, device)?;
     Ok(encoder)
@@ -229,7 +228,8 @@ fn transformer_layer<B: Backend>(
     let (mut columns, mut bias) = (Vec::new(), Vec::new());
     for (part, scale) in [("query", scale), ("key", 1.0), ("value", 1.0)] {
         let square = [embed_dim, embed_dim];
-        let rows: Tensor<B, 2> = weights.tensor(&within(&format!("{part}.weight")), square, device)?;
+        let rows: Tensor<B, 2> =
+            weights.tensor(&within(&format!("{part}.weight")), square, device)?;
         let shift: Tensor<B, 1> =
             weights.tensor(&within(&format!("{part}.bias")), [embed_dim], device)?;
         columns.push(rows * scale);
@@ -262,7 +262,8 @@ fn lstm<B: Backend>(
         let bias: Tensor<B, 2> = weights.tensor(&name("bias"), [2, 2 * gates], device)?;
         for (number, direction) in [&mut layer.forward, &mut layer.backward].into_iter().enumerate()
         {
-            let rows = |x: &Tensor<B, 3>| in_module_order(x.clone().narrow(0, number, 1).squeeze_dim(0));
+            let rows =
+                |x: &Tensor<B, 3>| in_module_order(x.clone().narrow(0, number, 1).squeeze_dim(0));
             let part = |from| {
                 let part: Tensor<B, 1> =
                     bias.clone().narrow(0, number, 1).narrow(1, from, gates).squeeze_dim(0);

@@ -205,11 +205,8 @@ impl<B: Kernels> Check<'_, B> {
 
     /// Sets of tokens and their presence; the last member of each set but the first is absent.
     fn set(&self, [sets, members, width]: [usize; 3], seed: u64) -> (Tensor<B, 3>, Tensor<B, 2>) {
-        let absent = |cell: usize| {
-            cell >= members && members > 1 && cell % members == members - 1
-        };
-        let present: Vec<f32> =
-            (0..sets * members).map(|cell| f32::from(!absent(cell))).collect();
+        let absent = |cell: usize| cell >= members && members > 1 && cell % members == members - 1;
+        let present: Vec<f32> = (0..sets * members).map(|cell| f32::from(!absent(cell))).collect();
         let present = TensorData::new(present, [sets, members]);
         (self.draw([sets, members, width], seed), Tensor::from_data(present, self.device))
     }

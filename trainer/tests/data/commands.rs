@@ -39,8 +39,7 @@ impl Cohort {
         let about = About {
             name: "mini".to_owned(),
             license: "MIT".to_owned(),
-            random_weights: true,
-            age_range: (0.0, 100.0),
+            training: Training::random(),
         };
         BundleBuilder::new(&base(&reference::mini()), about).write(&path).unwrap();
         path
