@@ -8,8 +8,8 @@ use clap::{Parser, Subcommand};
 
 mod embed;
 mod import;
-mod synth;
 mod preprocess;
+mod synth;
 
 /// Wrong usage or configuration.
 pub const USAGE: u8 = 2;

@@ -15,7 +15,8 @@ use sfm_runtime::pipeline::{self, Network, Options, PassOutcome, Surroundings};
 use sfm_runtime::source::{self, Source};
 use sfm_tests::reference::Reference;
 use sfm_trainer::export::bundle::{About, BundleBuilder};
-use sfm_trainer::import::{self, ImportedBase};
+use sfm_trainer::import;
+use sfm_trainer::network::BaseNetwork;
 use sfm_trainer::preprocess::Preprocess;
 
 /// Samples per second of every made channel.
@@ -78,7 +79,7 @@ pub fn store_of(reference: &Reference, dir: &Path) -> PathBuf {
     to
 }
 
-pub fn base(reference: &Reference) -> ImportedBase<Flex> {
+pub fn base(reference: &Reference) -> BaseNetwork<Flex> {
     import::base(&reference.dir.join("model_base"), &Default::default()).unwrap()
 }
 
