@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use burn::backend::Flex;
 use burn::module::Module;
 use clap::Args;
-use sfm_models::BundleError;
+use sfm_models::manifest::Training;
+use sfm_models::{BundleError, Manifest};
 
 use super::{FAILED, Failure, REFUSED, UNREADABLE, named, say};
 use crate::export::bundle::{About, BundleBuilder};
@@ -62,8 +63,16 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
     let about = About {
         name: args.name.unwrap_or(stem),
         license: args.license,
-        random_weights: args.random_weights,
-        age_range: args.age_range,
+        training: Training {
+            data: if args.random_weights {
+                "none: the weights are random, results mean nothing beyond arithmetic".into()
+            } else {
+                "not stated: imported from PyTorch checkpoints".into()
+            },
+            random_weights: args.random_weights,
+            simulated: false,
+            commit: None,
+        },
     };
     let mut bundle = BundleBuilder::new(&base, about);
     say(format_args!("base     {} parameters", base.base.num_params()));
@@ -74,7 +83,7 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
     }
     if let Some(folder) = &args.risk {
         let risk = import::risk(folder, &base, &device).map_err(import_failure)?;
-        bundle.risk(&risk);
+        bundle.risk(&risk.head, risk.max_seq_length, args.age_range);
         say(format_args!("risk     {} parameters", risk.head.num_params()));
     }
     if let Some(path) = &args.labels {
@@ -86,7 +95,7 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn summary(path: &Path, manifest: &sfm_models::Manifest, sha256: &str) {
+fn summary(path: &Path, manifest: &Manifest, sha256: &str) {
     let base = &manifest.base;
     say(format_args!(
         "sizes    embedding {}, {} heads, {} layers, feed-forward {}, window {} x {} samples at {} Hz",

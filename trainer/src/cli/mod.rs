@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 mod embed;
 mod import;
 mod preprocess;
+mod pretrain;
 mod synth;
 
 /// Wrong usage or configuration.
@@ -41,6 +42,8 @@ enum Command {
     Synth(synth::SynthArgs),
     /// Make a store of preprocessed signals of EDF recordings.
     Preprocess(preprocess::PreprocessArgs),
+    /// Pretrain the base network on a store, without labels.
+    Pretrain(pretrain::PretrainArgs),
 }
 
 /// Parses the process's arguments, runs the command, reports a failure.
@@ -50,6 +53,7 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Preprocess(args) => preprocess::run(args),
+        Command::Pretrain(args) => pretrain::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

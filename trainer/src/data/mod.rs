@@ -8,6 +8,7 @@ pub mod embeddings;
 pub mod labels;
 pub mod split;
 pub mod store;
+pub mod windows;
 
 use std::fs::{self, File};
 use std::io::Read;

@@ -1,0 +1,3 @@
+//! What the networks are trained to make small.
+
+pub mod contrastive;
