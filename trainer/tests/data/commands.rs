@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use sfm_tests::reference;
 use sfm_trainer::data::{Night, StoreFile, find};
 use sfm_trainer::export::bundle::{About, BundleBuilder};
+use sfm_trainer::run::CheckpointWriter;
 
 use crate::made::{base, continuous, edf, noise};
 
@@ -54,17 +55,15 @@ impl Cohort {
     }
 
     fn embed(&self, bundle: &Path, more: &[&str]) -> Ran {
-        Ran::of(
-            Command::new(env!("CARGO_BIN_EXE_sfm-train"))
-                .args(["embed", "--engine", "tract"])
-                .arg("--store")
-                .arg(self.path("store"))
-                .arg("--bundle")
-                .arg(bundle)
-                .arg("--out")
-                .arg(self.path("emb"))
-                .args(more),
-        )
+        let bundle = bundle.to_str().unwrap();
+        self.embed_to("emb", &[&["--bundle", bundle, "--engine", "tract"], more].concat())
+    }
+
+    fn embed_to(&self, out: &str, more: &[&str]) -> Ran {
+        let (store, out) = (self.path("store"), self.path(out));
+        let paths = ["--store".as_ref(), store.as_os_str(), "--out".as_ref(), out.as_os_str()];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sfm-train"));
+        Ran::of(command.arg("embed").args(paths).args(more))
     }
 
     fn files(&self, folder: &str) -> Vec<String> {
@@ -201,4 +200,35 @@ fn embeddings_of_a_store_with_a_damaged_file_and_again() {
     cohort.write("bad.sfm", b"no bundle");
     cohort.embed(&cohort.path("bad.sfm"), &[]).refused(4, "bad.sfm");
     cohort.embed(&cohort.path("none.sfm"), &[]).refused(3, "none.sfm");
+}
+
+#[test]
+fn a_runs_checkpoint_gives_what_its_bundle_gives() {
+    let cohort = Cohort::new();
+    assert_eq!(cohort.preprocess(&[]).code, 0);
+    assert_eq!(cohort.embed(&cohort.bundle(), &[]).code, 0);
+    let run = cohort.path("run");
+    fs::create_dir(&run).unwrap();
+    let mut checkpoint = CheckpointWriter::new();
+    base(&reference::mini()).write(&mut checkpoint).unwrap();
+    checkpoint.write(&run.join("last.ckpt")).unwrap();
+    let run = run.to_str().unwrap();
+    let ran = cohort.embed_to("by-run", &["--run", run, "--device", "cpu"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    for (a, b) in [("emb", "by-run"), ("emb_5min_agg", "by-run_5min_agg")] {
+        for name in ["a/one.hdf5", "b/two.hdf5"] {
+            let night = |folder: &str| {
+                Night::read(cohort.path(folder).join(name), &sfm_models::Modality::ALL).unwrap()
+            };
+            let (a, b) = (night(a), night(b));
+            assert_eq!(a.present, b.present);
+            reference::assert_close(name, &b.values, &a.values, 1e-4);
+        }
+    }
+    let refused = |more: &[&str], code, words| cohort.embed_to("x", more).refused(code, words);
+    refused(&["--run", run, "--engine", "tract"], 2, "export it");
+    refused(&["--bundle", "x.sfm", "--engine", "burn"], 2, "--run");
+    refused(&["--run", cohort.path("store").to_str().unwrap()], 3, "last.ckpt");
+    fs::write(cohort.path("run/best.ckpt"), b"cut").unwrap();
+    refused(&["--run", run], 4, "best.ckpt");
 }
