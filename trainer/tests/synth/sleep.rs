@@ -36,8 +36,10 @@ fn nights_have_the_shares_and_the_order_of_adults_sleep() {
 /// Samples of a channel in all epochs, with their stages.
 struct ByStage {
     rate_hz: f64,
-    epochs: Vec<(SleepStage, Vec<f32>)>,
+    epochs: Vec<Epoch>,
 }
+
+type Epoch = (SleepStage, Vec<f32>);
 
 impl ByStage {
     fn of(night: &Night, labels: &[&str]) -> Vec<ByStage> {
@@ -60,9 +62,8 @@ impl ByStage {
 
     /// What the eyes do in opposite directions: brain and lids are the same in both.
     fn minus(&self, other: &ByStage) -> ByStage {
-        let difference = |(a, b): (&(SleepStage, Vec<f32>), &(SleepStage, Vec<f32>))| {
-            (a.0, a.1.iter().zip(&b.1).map(|(x, y)| x - y).collect())
-        };
+        let difference =
+            |(a, b): (&Epoch, &Epoch)| (a.0, a.1.iter().zip(&b.1).map(|(x, y)| x - y).collect());
         let epochs = self.epochs.iter().zip(&other.epochs).map(difference).collect();
         ByStage { rate_hz: self.rate_hz, epochs }
     }
