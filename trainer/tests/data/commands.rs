@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use sfm_tests::reference;
-use sfm_trainer::data::{Night, StoreFile, find};
+use sfm_trainer::data::labels::hypnogram;
+use sfm_trainer::data::{Demographics, Events, Night, Split, StoreFile, find, study_id};
 use sfm_trainer::export::bundle::{About, BundleBuilder};
 use sfm_trainer::run::CheckpointWriter;
 
@@ -231,4 +232,36 @@ fn a_runs_checkpoint_gives_what_its_bundle_gives() {
     refused(&["--run", cohort.path("store").to_str().unwrap()], 3, "last.ckpt");
     fs::write(cohort.path("run/best.ckpt"), b"cut").unwrap();
     refused(&["--run", run], 4, "best.ckpt");
+}
+
+/// Every reader reads what `synth` writes, and lengths agree.
+#[test]
+fn a_simulated_cohort_is_read_as_it_lies() {
+    let cohort = Cohort { dir: tempfile::tempdir().unwrap() };
+    let out = cohort.path("");
+    let mut synth = Command::new(env!("CARGO_BIN_EXE_sfm-train"));
+    let args = ["synth", "--nights", "4", "--seed", "5", "--hours", "0.5", "--out"];
+    assert_eq!(Ran::of(synth.args(args).arg(&out)).code, 0);
+    assert_eq!(cohort.preprocess(&[]).code, 0);
+
+    let people = Demographics::read(&cohort.path("demographics.csv")).unwrap();
+    let split = Split::read(&cohort.path("split.json"), Some(&people)).unwrap();
+    let events =
+        Events::read(&cohort.path("is_event.csv"), &cohort.path("time_to_event.csv")).unwrap();
+    assert!(!events.labels.is_empty());
+    let mut recordings: Vec<&String> = split.parts().flat_map(|(_, part)| part).collect();
+    recordings.sort();
+    recordings.dedup();
+    assert_eq!(recordings.len(), 4);
+    for recording in recordings {
+        let path = Path::new(recording);
+        let id = study_id(path);
+        assert!(people.person(&id).unwrap().inputs((0.0, 100.0)).is_some());
+        assert_eq!(events.outcomes(&id).unwrap().len(), events.labels.len());
+        let file = StoreFile::open(cohort.path("store").join(path)).unwrap();
+        let stages = cohort.path("stages").join(path).with_extension("csv");
+        let found = hypnogram(&stages, file.samples() / 640).unwrap();
+        assert_eq!((found.stages.len(), found.warning), (360, None), "{id}");
+        assert!(found.stages.iter().filter(|stage| stage.is_some()).count() > 300);
+    }
 }
