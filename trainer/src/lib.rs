@@ -7,4 +7,5 @@ pub mod checkpoint;
 pub mod cli;
 pub mod export;
 pub mod import;
+pub mod memory;
 pub mod nn;
