@@ -321,13 +321,15 @@ fn norm<B: Backend>(
     Ok(norm)
 }
 
+/// The table as long as it is; [`NetworkConfig::base`] makes one of a window's length.
 fn position<B: Backend>(
     weights: &Weights,
     position: PositionalTable<B>,
     device: &B::Device,
 ) -> Result<PositionalTable<B>> {
-    let shape = position.table.dims();
-    Ok(PositionalTable::from_table(weights.tensor("position.table", shape, device)?))
+    let [_, embed_dim] = position.table.dims();
+    let rows = weights.size("position.table")? / embed_dim;
+    Ok(PositionalTable::from_table(weights.tensor("position.table", [rows, embed_dim], device)?))
 }
 
 fn param<B: Backend, const D: usize>(

@@ -7,7 +7,8 @@ use burn::nn::{
 use burn::prelude::*;
 use burn::tensor::activation::elu;
 
-use super::{Kernels, kernels};
+use super::Kernels;
+use super::kernels::{self, Activation};
 
 /// Channels before, between and after the convolutions.
 pub const CHANNELS: [usize; 7] = [1, 4, 8, 16, 32, 64, 128];
@@ -76,7 +77,8 @@ impl TokenizerConfig {
 impl<B: Kernels> Tokenizer<B> {
     /// `patches` [N, patch_samples] to [N, E].
     pub fn forward(&self, patches: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.linear.forward(kernels::convolutions(patches, &self.blocks))
+        let features = kernels::convolutions(patches, &self.blocks);
+        kernels::dense(features, &self.linear, Activation::None, None)
     }
 }
 

@@ -140,3 +140,15 @@ impl Aligned {
         &mut self.buffer[self.skip..end]
     }
 }
+
+/// As vectors; `values` are whole ones.
+#[inline(always)]
+pub(super) fn vectors<S: Simd>(values: &[f32]) -> &[S::f32s] {
+    S::as_simd_f32s(values).0
+}
+
+/// As vectors; `values` are whole ones.
+#[inline(always)]
+pub(super) fn vectors_mut<S: Simd>(values: &mut [f32]) -> &mut [S::f32s] {
+    S::as_mut_simd_f32s(values).0
+}

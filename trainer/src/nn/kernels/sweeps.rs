@@ -5,7 +5,7 @@ use pulp::{Simd, WithSimd};
 use super::super::tokenizer::KERNEL;
 use super::block_norm::{BlockNorm, Moments, NormSums, moments};
 use super::conv::{Convolution, PAD, convolve, input_gradient, row_length, weight_gradient};
-use super::simd::Aligned;
+use super::simd::{Aligned, vectors, vectors_mut};
 use super::tokenizer::Layer;
 
 /// Vectors of patches whose weight gradients are summed in registers: fewer sums across lanes.
@@ -21,16 +21,6 @@ impl WithSimd for Lanes {
     fn with_simd<S: Simd>(self, _: S) -> usize {
         S::F32_LANES
     }
-}
-
-#[inline(always)]
-fn vectors<S: Simd>(values: &[f32]) -> &[S::f32s] {
-    S::as_simd_f32s(values).0
-}
-
-#[inline(always)]
-fn vectors_mut<S: Simd>(values: &mut [f32]) -> &mut [S::f32s] {
-    S::as_mut_simd_f32s(values).0
 }
 
 /// 1 in lanes with a patch, 0 in those behind the last one.
