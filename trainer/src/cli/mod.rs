@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod import;
+mod preprocess;
 
 /// Wrong usage or configuration.
 pub const USAGE: u8 = 2;
@@ -32,12 +33,15 @@ struct Cli {
 enum Command {
     /// Make a bundle of published PyTorch checkpoints.
     Import(import::ImportArgs),
+    /// Make a store of preprocessed signals of EDF recordings.
+    Preprocess(preprocess::PreprocessArgs),
 }
 
 /// Parses the process's arguments, runs the command, reports a failure.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Import(args) => import::run(args),
+        Command::Preprocess(args) => preprocess::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

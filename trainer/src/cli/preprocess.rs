@@ -1,0 +1,146 @@
+//! `sfm-train preprocess`: a folder of EDF and BDF recordings to a store of HDF5 files.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use sfm_models::manifest::Preprocessing;
+use sfm_runtime::cli::args::ChannelArgs;
+use sfm_runtime::montage::ChannelRules;
+
+use super::{FAILED, Failure, UNREADABLE, USAGE, named};
+use crate::data::{self, EXTENSION};
+use crate::jobs::{self, Done};
+use crate::preprocess::{EXTENSIONS, Preprocess, preprocessing};
+
+/// What the store was made with, beside its cohorts.
+const ABOUT: &str = "store.json";
+const MAX_ABOUT_BYTES: u64 = 1 << 20;
+
+/// Folders below --edf are kept. A recording that is in the store already is left as it is.
+#[derive(Args)]
+pub struct PreprocessArgs {
+    /// Folder with EDF, EDF+, BDF or BDF+ recordings, searched through.
+    #[arg(long, value_name = "DIR")]
+    edf: PathBuf,
+    /// The store: one HDF5 file a recording.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Recordings at once, about 500 MB of memory each [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: Option<u16>,
+    /// How channels are mapped.
+    #[command(flatten)]
+    channels: ChannelArgs,
+    /// Keep channels that no rule maps too.
+    #[arg(long)]
+    all_channels: bool,
+}
+
+/// `store.json`: a store is made in one way, also if several runs make it.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct About {
+    preprocessing: Preprocessing,
+    /// `built-in`, or the SHA-256 of the file of rules.
+    rules: String,
+    map: Vec<String>,
+    all_channels: bool,
+}
+
+/// Preprocesses what is not in the store yet.
+pub fn run(args: PreprocessArgs) -> Result<(), Failure> {
+    let (rules, rules_are) = rules(&args.channels)?;
+    let preprocess = Preprocess::new(rules, &args.channels.map, args.all_channels)
+        .map_err(|e| (USAGE, e.to_string()))?;
+    let recordings = data::find(&args.edf, &EXTENSIONS).map_err(|e| (UNREADABLE, e.to_string()))?;
+    if recordings.is_empty() {
+        let reason = "holds no .edf or .bdf file; give the folder of the recordings";
+        return Err((UNREADABLE, named(&args.edf, &reason)));
+    }
+    keep_about(
+        &args.out,
+        &About {
+            preprocessing: preprocessing(),
+            rules: rules_are,
+            map: args.channels.map.clone(),
+            all_channels: args.all_channels,
+        },
+    )?;
+    let jobs = targets(&recordings);
+    let workers = args.workers.map_or_else(jobs::default_workers, usize::from);
+    let tally = jobs::run("preprocess", &jobs, workers, |job| {
+        let from = args.edf.join(&job.from);
+        if let Some(first) = &job.same_name {
+            let first = args.edf.join(first);
+            let reason = format!("has the same name as {}; rename one", first.display());
+            return Err(named(&from, &reason));
+        }
+        let to = args.out.join(&job.to);
+        if to.exists() {
+            return Ok(Done { already: true, ..Done::default() });
+        }
+        let notes = preprocess.recording(&from, &to).map_err(|e| e.to_string())?;
+        Ok(Done { already: false, notes })
+    });
+    // Entries for channels of recordings that are in the store already cannot be told from others.
+    if tally.already == 0 {
+        for entry in preprocess.unused_map() {
+            eprintln!("note: --map '{entry}': no recording has a channel of this label");
+        }
+    }
+    tally.conclude("preprocessed")
+}
+
+struct Job {
+    from: PathBuf,
+    to: PathBuf,
+    /// Another recording that would be the same file of the store.
+    same_name: Option<PathBuf>,
+}
+
+fn targets(recordings: &[PathBuf]) -> Vec<Job> {
+    let mut taken: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+    let job = |from: &PathBuf| {
+        let to = from.with_extension(EXTENSION);
+        let same_name = taken.get(&to).cloned();
+        taken.entry(to.clone()).or_insert_with(|| from.clone());
+        Job { from: from.clone(), to, same_name }
+    };
+    recordings.iter().map(job).collect()
+}
+
+fn rules(channels: &ChannelArgs) -> Result<(ChannelRules, String), Failure> {
+    let hashed = |path: &Path| {
+        let bytes = std::fs::read(path).map_err(|e| (USAGE, named(path, &e)))?;
+        Ok(sfm_models::bundle::sha256_hex(&bytes))
+    };
+    let refuse = |e: sfm_runtime::montage::MontageError| (USAGE, e.to_string());
+    match (&channels.channel_groups, &channels.channel_rules) {
+        (Some(json), _) => {
+            Ok((ChannelRules::read_channel_groups(json).map_err(refuse)?, hashed(json)?))
+        }
+        (None, Some(toml)) => Ok((ChannelRules::read_toml(toml).map_err(refuse)?, hashed(toml)?)),
+        (None, None) => Ok((ChannelRules::built_in().map_err(refuse)?, "built-in".to_owned())),
+    }
+}
+
+/// Writes `store.json`, or refuses to add to a store that was made in another way.
+fn keep_about(store: &Path, about: &About) -> Result<(), Failure> {
+    let path = store.join(ABOUT);
+    if !path.exists() {
+        let text = serde_json::to_vec_pretty(about).map_err(|e| (FAILED, named(&path, &e)))?;
+        return data::replace_bytes(&path, &text).map_err(|e| (e.exit_code(), e.to_string()));
+    }
+    let bytes =
+        data::read_capped(&path, MAX_ABOUT_BYTES).map_err(|e| (e.exit_code(), e.to_string()))?;
+    match serde_json::from_slice::<About>(&bytes) {
+        Ok(found) if found == *about => Ok(()),
+        _ => {
+            let reason = "the store was made with other rules, --map or --all-channels; \
+                          use the same ones or another --out";
+            Err((USAGE, named(&path, &reason)))
+        }
+    }
+}
