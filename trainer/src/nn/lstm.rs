@@ -1,14 +1,15 @@
 //! A stack of bidirectional LSTM layers with PyTorch's gate order and packed weights.
 //!
 //! burn's own LSTM is not used: its eight small products per step and direction take most of
-//! the time, where the input's share of a whole sequence is one product.
+//! the time, where the input's share of a whole sequence is one product. The recurrence is an
+//! operation of its own ([`kernels::bilstm`]).
 
 use burn::module::Initializer;
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::prelude::*;
-use burn::tensor::activation::{sigmoid, tanh};
+use burn::tensor::module::linear;
 
-use super::Kernels;
+use super::{Kernels, kernels};
 
 /// Sizes of a [`BiLstm`].
 #[derive(Config, Debug)]
@@ -86,36 +87,28 @@ impl<B: Kernels> BiLstm<B> {
             if index > 0 {
                 x = self.dropout.forward(x);
             }
-            x = Tensor::cat(
-                vec![layer.forward.run(x.clone(), false), layer.backward.run(x, true)],
-                2,
-            );
+            x = layer.run(x);
         }
         x
     }
 }
 
+impl<B: Kernels> BiLstmLayer<B> {
+    fn run(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        kernels::bilstm(
+            [self.forward.gates(x.clone()), self.backward.gates(x)],
+            [self.forward.hidden.weight.val(), self.backward.hidden.weight.val()],
+        )
+    }
+}
+
 impl<B: Kernels> LstmDirection<B> {
-    fn run(&self, x: Tensor<B, 3>, backward: bool) -> Tensor<B, 3> {
-        let [n, tokens, _] = x.dims();
-        let from_input = self.input.forward(x);
-        let [_, _, gates] = from_input.dims();
-        let units = gates / 4;
-        let mut output: Tensor<B, 2> = Tensor::zeros([n, units], &from_input.device());
-        let mut cell = output.clone();
-        let mut outputs = Vec::with_capacity(tokens);
-        for step in 0..tokens {
-            let token = if backward { tokens - 1 - step } else { step };
-            let sum =
-                from_input.clone().narrow(1, token, 1).squeeze_dim(1) + self.hidden.forward(output);
-            let gate = |index: usize| sum.clone().narrow(1, index * units, units);
-            cell = sigmoid(gate(1)) * cell + sigmoid(gate(0)) * tanh(gate(2));
-            output = sigmoid(gate(3)) * tanh(cell.clone());
-            outputs.push(output.clone().unsqueeze_dim(1));
-        }
-        if backward {
-            outputs.reverse();
-        }
-        Tensor::cat(outputs, 1)
+    /// The gates without their recurrent part, [N, T, 4 * hidden].
+    fn gates(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        let bias = match (&self.input.bias, &self.hidden.bias) {
+            (Some(input), Some(hidden)) => Some(input.val() + hidden.val()),
+            (bias, None) | (None, bias) => bias.as_ref().map(|bias| bias.val()),
+        };
+        linear(x, self.input.weight.val(), bias)
     }
 }

@@ -1,0 +1,136 @@
+//! Forward, backward and optimizer step of the full-size network, beside `train_step.py`, which
+//! runs this and PyTorch in turn.
+//!
+//! usage: train_step [--network base|lstm] [--batch N] [--steps N] [--threads N] [--dropout P]
+//!
+//! `base`: windows of four modalities (4, 4, 2 and 2 channels of 60 patches), embed 128, 6 layers.
+//! `lstm`: nights of 5,760 tokens through two bidirectional layers of 64 units.
+//! Prints one JSON line a step, the first of which warms up: seconds, and peak memory so far.
+
+use std::time::Instant;
+
+use burn::backend::{Autodiff, Flex};
+use burn::module::AutodiffModule;
+use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
+use burn::prelude::*;
+use burn::tensor::Distribution;
+use sfm_trainer::nn::{
+    BaseConfig, BiLstmConfig, EncoderConfig, PoolingConfig, TokenizerConfig, TrainBackend,
+    TransformerLayerConfig,
+};
+
+/// Channels of each modality.
+const CHANNELS: [usize; 4] = [4, 4, 2, 2];
+const PATCHES: usize = 60;
+const PATCH_SAMPLES: usize = 640;
+const NIGHT_TOKENS: usize = 5_760;
+
+fn main() {
+    let options = Options::parse(std::env::args().skip(1).filter(|arg| arg != "--bench"));
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(options.threads)
+        .build_global()
+        .expect("the first thread pool");
+    run::<Autodiff<Flex>>(&options, &Default::default());
+}
+
+struct Options {
+    network: String,
+    batch: usize,
+    steps: usize,
+    threads: usize,
+    dropout: f64,
+}
+
+impl Options {
+    fn parse(mut args: impl Iterator<Item = String>) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut options =
+            Self { network: "base".into(), batch: 32, steps: 3, threads, dropout: 0.3 };
+        while let Some(name) = args.next() {
+            let value = args.next().unwrap_or_else(|| panic!("{name} needs a value"));
+            match name.as_str() {
+                "--network" => options.network = value,
+                "--batch" => options.batch = value.parse().expect("--batch N"),
+                "--steps" => options.steps = value.parse().expect("--steps N"),
+                "--threads" => options.threads = value.parse().expect("--threads N"),
+                "--dropout" => options.dropout = value.parse().expect("--dropout P"),
+                _ => panic!("no option {name}"),
+            }
+        }
+        options
+    }
+}
+
+fn run<B: TrainBackend>(options: &Options, device: &B::Device) {
+    match options.network.as_str() {
+        "base" => {
+            let windows = CHANNELS.map(|channels| {
+                let shape = [options.batch, channels, PATCHES, PATCH_SAMPLES];
+                Tensor::<B, 4>::random(shape, Distribution::Normal(0.0, 1.0), device)
+            });
+            let base = base(options.dropout).init::<B>(device);
+            steps(options, device, base, |base| {
+                let losses = windows.each_ref().map(|patches| {
+                    let [n, channels, tokens, _] = patches.dims();
+                    let present = Tensor::ones([n, channels, tokens], device);
+                    let encoded = base.forward(patches.clone(), present);
+                    encoded.window.powi_scalar(2).mean() + encoded.embeddings.powi_scalar(2).mean()
+                });
+                Tensor::cat(losses.to_vec(), 0).sum()
+            });
+        }
+        "lstm" => {
+            let shape = [options.batch, NIGHT_TOKENS, 128];
+            let tokens = Tensor::<B, 3>::random(shape, Distribution::Normal(0.0, 1.0), device);
+            let lstm = BiLstmConfig::new(128, 64, 2).init::<B>(device);
+            steps(options, device, lstm, |lstm| lstm.forward(tokens.clone()).powi_scalar(2).mean());
+        }
+        other => panic!("no network {other}"),
+    }
+}
+
+fn base(dropout: f64) -> BaseConfig {
+    let layer = |norm_first| {
+        TransformerLayerConfig::new(128, 8).with_dropout(dropout).with_norm_first(norm_first)
+    };
+    let pooling = PoolingConfig::new(layer(false));
+    BaseConfig::new(
+        TokenizerConfig::new(PATCH_SAMPLES, 128),
+        pooling.clone(),
+        EncoderConfig::new(layer(true), 6, pooling, 128),
+        false,
+    )
+}
+
+fn steps<B: TrainBackend, M: AutodiffModule<B>>(
+    options: &Options,
+    device: &B::Device,
+    mut module: M,
+    loss: impl Fn(&M) -> Tensor<B, 1>,
+) {
+    let mut optimizer = AdamWConfig::new().init::<B, M>();
+    for _ in 0..=options.steps {
+        let start = Instant::now();
+        let loss = loss(&module);
+        let forward_s = start.elapsed().as_secs_f64();
+        let gradients = GradientsParams::from_grads(loss.backward(), &module);
+        let backward_s = start.elapsed().as_secs_f64();
+        module = optimizer.step(1e-4, module, gradients);
+        B::sync(device).expect("the device");
+        let seconds = start.elapsed().as_secs_f64();
+        println!(
+            r#"{{"seconds": {seconds:.3}, "forward_s": {forward_s:.3}, "backward_s": {:.3}, "peak_mib": {}}}"#,
+            backward_s - forward_s,
+            peak_mib()
+        );
+    }
+}
+
+/// The most memory this process has held.
+fn peak_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) / 1024
+}
