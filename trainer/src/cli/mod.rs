@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod finetune;
 mod import;
 mod preprocess;
 
@@ -31,6 +32,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Train a head on stored embeddings.
+    Finetune(finetune::FinetuneArgs),
     /// Make a bundle of published PyTorch checkpoints.
     Import(import::ImportArgs),
     /// Make a store of preprocessed signals of EDF recordings.
@@ -40,6 +43,7 @@ enum Command {
 /// Parses the process's arguments, runs the command, reports a failure.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Finetune(args) => finetune::run(args),
         Command::Import(args) => import::run(args),
         Command::Preprocess(args) => preprocess::run(args),
     };

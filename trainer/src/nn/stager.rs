@@ -66,9 +66,19 @@ impl<B: Kernels> Stager<B> {
     ///
     /// A token with no modality present is never attended to.
     pub fn forward(&self, tokens: Tensor<B, 4>, present: Tensor<B, 3>) -> Tensor<B, 3> {
+        self.forward_from(tokens, present, 0)
+    }
+
+    /// [`Stager::forward`] for tokens whose positions begin at `first`, as live ones do.
+    pub fn forward_from(
+        &self,
+        tokens: Tensor<B, 4>,
+        present: Tensor<B, 3>,
+        first: usize,
+    ) -> Tensor<B, 3> {
         let x = pool_modalities(&self.pooling, tokens, present.clone());
         let any = present.max_dim(1).squeeze_dim(1);
-        let mut x = self.norm.forward(self.position.forward(x));
+        let mut x = self.norm.forward(self.position.forward_from(x, first));
         for layer in &self.layers {
             x = layer.forward(x, any.clone());
         }

@@ -1,0 +1,3 @@
+//! What training minimizes.
+
+pub mod cox;
