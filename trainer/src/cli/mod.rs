@@ -8,6 +8,8 @@ use clap::{Parser, Subcommand};
 use sfm_models::{BundleError, Manifest};
 
 mod embed;
+mod export;
+mod finetune;
 mod import;
 mod preprocess;
 mod pretrain;
@@ -40,6 +42,10 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Make embeddings of a store's recordings.
     Embed(embed::EmbedArgs),
+    /// Make a bundle of training runs.
+    Export(export::ExportArgs),
+    /// Train a head on stored embeddings.
+    Finetune(finetune::FinetuneArgs),
     /// Make a bundle of published PyTorch checkpoints.
     Import(import::ImportArgs),
     /// Make a simulated cohort: recordings, hypnograms, outcomes.
@@ -54,7 +60,9 @@ enum Command {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Embed(args) => embed::run(args),
+        Command::Export(args) => export::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Finetune(args) => finetune::run(args),
         Command::Import(args) => import::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Preprocess(args) => preprocess::run(args),
