@@ -24,6 +24,7 @@ mod block_norm;
 mod conv;
 mod dense;
 mod dropout;
+mod head;
 mod layer_norm;
 mod lstm;
 mod simd;
@@ -69,7 +70,6 @@ pub struct Traced<B: Backend, const N: usize> {
 /// A backend that may have kernels. Where it has none, `Err` returns the inputs.
 pub trait Kernels: Backend {
     /// Runs `op` and keeps what its gradient needs.
-    #[allow(clippy::missing_errors_doc, clippy::type_complexity)]
     fn traced<const N: usize>(
         _op: impl Op<N>,
         inputs: [FloatTensor<Self>; N],
@@ -78,7 +78,6 @@ pub trait Kernels: Backend {
     }
 
     /// Runs `op`.
-    #[allow(clippy::missing_errors_doc)]
     fn run<const N: usize>(
         op: impl Op<N>,
         inputs: [FloatTensor<Self>; N],

@@ -205,8 +205,7 @@ impl BlockNorm {
     }
 
     /// The gradient before ELU to that of the convolution's output, where `sums` are the whole
-    /// batch's of [`NormSums::batch`] over its count. Lanes without a patch become zero. Adds to
-    /// the convolution bias's gradient.
+    /// batch's of [`NormSums::batch`] over its count. Lanes without a patch become zero.
     #[inline(always)]
     pub fn backward_batch<S: Simd>(
         &self,
@@ -216,18 +215,16 @@ impl BlockNorm {
         sums: &[[f32; 2]],
         gradient: &[S::f32s],
         output: &mut [S::f32s],
-        bias: &mut [f64],
     ) {
         let (row_length, positions) = (row_length(self.length), PAD..PAD + self.length);
         let batch = &self.batch;
-        for (channel, bias) in bias.iter_mut().enumerate() {
+        for (channel, &[mean, product]) in sums.iter().enumerate() {
             let factor = simd.splat_f32s(batch.gamma[channel] * batch.scale[channel]);
             let factor = simd.mul_f32s(factor, mask);
             let center = simd.splat_f32s(batch.mean[channel]);
-            let slope = simd.splat_f32s(sums[channel][1] * batch.scale[channel]);
-            let shift = simd.splat_f32s(sums[channel][0]);
+            let slope = simd.splat_f32s(product * batch.scale[channel]);
+            let shift = simd.splat_f32s(mean);
             let row = channel * row_length..(channel + 1) * row_length;
-            let mut total = simd.splat_f32s(0.0);
             let output = output[row.clone()][positions.clone()].iter_mut();
             let values =
                 input[row.clone()][positions.clone()].iter().zip(&gradient[row][positions.clone()]);
@@ -235,9 +232,7 @@ impl BlockNorm {
                 let g = simd.sub_f32s(g, shift);
                 let g = simd.negate_mul_add_e_f32s(simd.sub_f32s(x, center), slope, g);
                 *y = simd.mul_f32s(g, factor);
-                total = simd.add_f32s(total, *y);
             }
-            *bias += f64::from(simd.reduce_sum_f32s(total));
         }
     }
 }
@@ -303,8 +298,9 @@ impl NormSums {
     }
 }
 
+/// The sum of `values`.
 #[inline(always)]
-fn sum<S: Simd>(simd: S, values: &[S::f32s]) -> S::f32s {
+pub(super) fn sum<S: Simd>(simd: S, values: &[S::f32s]) -> S::f32s {
     let mut sums = [simd.splat_f32s(0.0); 4];
     for values in values.chunks(4) {
         for (sum, &x) in sums.iter_mut().zip(values) {

@@ -5,6 +5,7 @@
 use pulp::Simd;
 
 use super::super::tokenizer::KERNEL;
+use super::block_norm::sum;
 
 /// Zeros before and behind the positions of a row.
 pub(super) const PAD: usize = KERNEL / 2;
@@ -198,6 +199,21 @@ pub(super) fn weight_gradient<S: Simd>(
                     *weight += simd.reduce_sum_f32s(sum);
                 }
             }
+        }
+    }
+}
+
+/// Adds the bias's gradient [outputs] from a few blocks of gradients.
+#[inline(always)]
+pub(super) fn bias_gradient<S: Simd>(
+    simd: S,
+    c: &Convolution,
+    output: &[S::f32s],
+    bias: &mut [f64],
+) {
+    for output in output.chunks_exact(c.output_block()) {
+        for (row, bias) in output.chunks_exact(row_length(c.length)).zip(&mut *bias) {
+            *bias += f64::from(simd.reduce_sum_f32s(sum(simd, row)));
         }
     }
 }

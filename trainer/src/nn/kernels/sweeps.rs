@@ -4,7 +4,9 @@ use pulp::{Simd, WithSimd};
 
 use super::super::tokenizer::KERNEL;
 use super::block_norm::{BlockNorm, Moments, NormSums, moments};
-use super::conv::{Convolution, PAD, convolve, input_gradient, row_length, weight_gradient};
+use super::conv::{
+    Convolution, PAD, bias_gradient, convolve, input_gradient, row_length, weight_gradient,
+};
 use super::simd::{Aligned, vectors, vectors_mut};
 use super::tokenizer::Layer;
 
@@ -267,18 +269,11 @@ impl WithSimd for Back<'_> {
             {
                 let mask = mask(simd, self.count, self.first + group * GROUP + member);
                 let gradient = vectors::<S>(gradient);
-                norm.backward_batch(
-                    simd,
-                    mask,
-                    output,
-                    self.means,
-                    gradient,
-                    scratch,
-                    &mut sums.bias,
-                );
+                norm.backward_batch(simd, mask, output, self.means, gradient, scratch);
             }
             let convolved = &scratch[..members * output_size];
             let inputs = &inputs[..members * input_size];
+            bias_gradient(simd, convolution, convolved, &mut sums.bias);
             weight_gradient(simd, convolution, inputs, convolved, &mut sums.weight);
             let blocks =
                 gradient.chunks_exact_mut(self.size).zip(convolved.chunks_exact(output_size));
