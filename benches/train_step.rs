@@ -27,6 +27,7 @@ const NIGHT_TOKENS: usize = 5_760;
 
 fn main() {
     let options = Options::parse(std::env::args().skip(1).filter(|arg| arg != "--bench"));
+    sfm_trainer::memory::keep_freed();
     rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads)
         .build_global()

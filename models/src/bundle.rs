@@ -27,8 +27,6 @@ pub const MANIFEST: &str = "manifest.json";
 pub const LABELS: &str = "labels.csv";
 /// Name of the hazards' reference quantiles inside the bundle.
 pub const QUANTILES: &str = "quantiles.json";
-/// Name of the training run's configuration inside the bundle.
-pub const RECIPE: &str = "recipe.toml";
 
 /// Most files a bundle may hold.
 pub const MAX_FILES: usize = 512;
@@ -36,6 +34,11 @@ pub const MAX_FILES: usize = 512;
 pub const MAX_BYTES: u64 = 2 << 30;
 /// Longest manifest, label or quantile file, bytes.
 pub const MAX_TEXT_BYTES: u64 = 16 << 20;
+
+/// Name inside the bundle of the configuration of the training run that made `part`.
+pub fn recipe_name(part: &str) -> String {
+    format!("{part}.recipe.toml")
+}
 
 /// Why a bundle was not read or written.
 #[derive(Debug, thiserror::Error)]

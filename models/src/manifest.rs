@@ -176,6 +176,16 @@ pub struct FileEntry {
 }
 
 impl Training {
+    /// Of weights that were drawn and never trained.
+    pub fn random() -> Self {
+        Training {
+            data: "none: the weights are random, results mean nothing beyond arithmetic".into(),
+            random_weights: true,
+            simulated: false,
+            commit: None,
+        }
+    }
+
     /// What has to be said wherever results are shown.
     pub fn caution(&self) -> Option<&'static str> {
         if self.random_weights {

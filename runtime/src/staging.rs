@@ -242,14 +242,17 @@ fn any_present(log: &TokenLog, range: std::ops::Range<usize>) -> Vec<f32> {
 
 /// Part of a night that is staged at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Stretch {
-    start: usize,
-    end: usize,
+pub struct Stretch {
+    /// First token.
+    pub start: usize,
+    /// Behind the last token.
+    pub end: usize,
     /// First token whose stage is taken from this stretch rather than the one before.
-    takes_from: usize,
+    pub takes_from: usize,
 }
 
-fn stretches(tokens: usize, longest: usize) -> Vec<Stretch> {
+/// The overlapping stretches, none longer than `longest`, that a night of `tokens` is staged in.
+pub fn stretches(tokens: usize, longest: usize) -> Vec<Stretch> {
     if tokens == 0 {
         return Vec::new();
     }

@@ -110,8 +110,8 @@ pub fn recording(
     }
     let mut embedded = Embedded { tokens: Vec::new(), windows: Vec::new() };
     for (modality, channels) in channels {
-        let night = modality_rows(file, &channels, patches, embedder)?;
-        if let Some((tokens, windows)) = night {
+        let (tokens, windows) = modality_rows(file, &channels, patches, embedder)?;
+        if windows.iter().any(|x| !x.is_nan()) {
             embedded.tokens.push(Rows { modality, values: tokens });
             embedded.windows.push(Rows { modality, values: windows });
         }
@@ -137,18 +137,17 @@ pub fn write_both(
     replace(tokens_to, |part| write(part, embed_dim, &embedded.tokens))
 }
 
-/// Tokens [patches, E] and windows [windows, E] of one modality; `None` if nothing is present.
+/// Tokens [patches, E] and windows [windows, E] of one modality, NaN where absent.
 fn modality_rows(
     file: &StoreFile,
     channels: &[usize],
     patches: usize,
     embedder: &dyn Embedder,
-) -> Result<Option<(Vec<f32>, Vec<f32>)>, DataError> {
+) -> Result<(Vec<f32>, Vec<f32>), DataError> {
     let InputSizes { embed_dim, window_patches, patch_samples, .. } = *embedder.sizes();
     let mut tokens = vec![f32::NAN; patches * embed_dim];
     let mut pooled = vec![f32::NAN; patches.div_ceil(window_patches) * embed_dim];
     let whole = patches / window_patches;
-    let mut any = false;
     let mut first = 0;
     while first < patches {
         let window = first / window_patches;
@@ -158,7 +157,6 @@ fn modality_rows(
         };
         let batch = gather(file, channels, first, (windows, length), patch_samples)?;
         if batch.present.contains(&1.0) {
-            any = true;
             let tokens = &mut tokens[first * embed_dim..][..windows * length * embed_dim];
             let pooled = &mut pooled[window * embed_dim..][..windows * embed_dim];
             embedder
@@ -168,7 +166,7 @@ fn modality_rows(
         }
         first += windows * length;
     }
-    Ok(any.then_some((tokens, pooled)))
+    Ok((tokens, pooled))
 }
 
 /// Reads `windows` windows of `length` patches from patch `first` on.

@@ -167,6 +167,8 @@ impl Shown {
                 bar.set_message(self.text());
                 bar.set_position(self.finished as u64);
             }
+            // The end is reported once, when everything is done.
+            None if self.finished == self.total => {}
             None if elapsed - self.last >= LINE_EVERY.max(elapsed / 10) => {
                 self.last = elapsed;
                 print(&self.text());

@@ -11,8 +11,8 @@ use sfm_models::{Modality, SleepStage};
 
 use crate::nn::tokenizer::PATCH_MULTIPLE;
 use crate::nn::{
-    Base, BaseConfig, EncoderConfig, PoolingConfig, RiskHeadConfig, StagerConfig, TokenizerConfig,
-    TransformerLayerConfig,
+    ApneaHeadConfig, Base, BaseConfig, DemographicsHeadConfig, EncoderConfig, PoolingConfig,
+    RiskHeadConfig, StagerConfig, TokenizerConfig, TransformerLayerConfig,
 };
 use crate::run::{CheckpointReader, CheckpointWriter, RunError};
 
@@ -245,6 +245,16 @@ impl HeadConfig {
     pub fn risk(&self, embed_dim: usize, classes: usize, demographics: bool) -> RiskHeadConfig {
         RiskHeadConfig::new(self.pooling(embed_dim), self.layers, classes)
             .with_demographics(demographics)
+    }
+
+    /// Sizes of the head that knows age and sex only.
+    pub fn demographics(&self, embed_dim: usize, classes: usize) -> DemographicsHeadConfig {
+        DemographicsHeadConfig::new(embed_dim / 4, classes).with_dropout(self.dropout)
+    }
+
+    /// An apnea head's sizes.
+    pub fn apnea(&self, embed_dim: usize) -> ApneaHeadConfig {
+        ApneaHeadConfig::new(self.pooling(embed_dim), self.layers)
     }
 
     fn layer(&self, embed_dim: usize, heads: usize) -> TransformerLayerConfig {

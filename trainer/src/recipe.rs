@@ -3,6 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::finetune::apnea::ApneaRecipe;
+use crate::finetune::risk::RiskRecipe;
+use crate::finetune::staging::StagingRecipe;
 use crate::network::NetworkConfig;
 use crate::pretrain::PretrainConfig;
 
@@ -14,4 +17,10 @@ pub struct Recipe {
     pub network: NetworkConfig,
     /// `sfm-train pretrain`.
     pub pretrain: PretrainConfig,
+    /// `sfm-train finetune staging`.
+    pub staging: StagingRecipe,
+    /// `sfm-train finetune risk`.
+    pub risk: RiskRecipe,
+    /// `sfm-train finetune apnea`.
+    pub apnea: ApneaRecipe,
 }

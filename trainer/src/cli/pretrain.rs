@@ -131,7 +131,7 @@ fn guarded<T>(device: &Device, batch_size: usize, work: impl FnOnce() -> T) -> R
     if !device.is_gpu() {
         return Ok(work());
     }
-    catch_unwind(AssertUnwindSafe(work)).or_else(|panic| {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let text = panic
             .downcast_ref::<String>()
             .map(String::as_str)
@@ -141,13 +141,13 @@ fn guarded<T>(device: &Device, batch_size: usize, work: impl FnOnce() -> T) -> R
             resume_unwind(panic);
         }
         let half = (batch_size / 2).max(2);
-        Err((
+        (
             FAILED,
             format!(
                 "the GPU's memory does not hold a batch of {batch_size} windows; \
                  try --batch-size {half}, with accumulate doubled for as long a step"
             ),
-        ))
+        )
     })
 }
 

@@ -3,6 +3,7 @@
 use burn::prelude::*;
 
 use super::{Embedder, InputSizes, Windows};
+use crate::network::BaseNetwork;
 use crate::nn::{Base, Kernels};
 
 /// A base network on a burn device.
@@ -13,8 +14,16 @@ pub struct BurnEmbedder<B: Kernels> {
 }
 
 impl<B: Kernels> BurnEmbedder<B> {
-    /// The network `base`, which lies on `device` and takes `sizes`.
-    pub fn new(base: Base<B>, device: B::Device, sizes: InputSizes) -> Self {
+    /// The network, which lies on `device`.
+    pub fn new(network: BaseNetwork<B>, device: B::Device) -> Self {
+        let BaseNetwork { config, base } = network;
+        let most = |m| config.max_channels.get(m).copied().unwrap_or(usize::MAX);
+        let sizes = InputSizes {
+            embed_dim: config.embed_dim,
+            window_patches: config.window_patches,
+            patch_samples: config.patch_samples,
+            modalities: config.modalities.iter().map(|m| (*m, most(m))).collect(),
+        };
         BurnEmbedder { base, device, sizes }
     }
 }

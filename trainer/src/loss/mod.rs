@@ -1,3 +1,4 @@
-//! What the networks are trained to make small.
+//! What training makes small.
 
 pub mod contrastive;
+pub mod cox;

@@ -4,7 +4,9 @@
 //! are float tensors, 1 = present, 0 = absent. With nothing absent every module computes what
 //! the reference does. Dropout acts only on an autodiff backend.
 
+pub mod apnea;
 pub mod base;
+pub mod demographics;
 pub mod encoder;
 pub mod kernels;
 pub mod lstm;
@@ -15,7 +17,9 @@ pub mod stager;
 pub mod tokenizer;
 pub mod transformer;
 
+pub use apnea::{Apnea, ApneaHead, ApneaHeadConfig};
 pub use base::{Base, BaseConfig};
+pub use demographics::{DemographicsHead, DemographicsHeadConfig};
 pub use encoder::{Encoded, Encoder, EncoderConfig};
 pub use kernels::{Kernels, TrainBackend};
 pub use lstm::{BiLstm, BiLstmConfig};

@@ -44,8 +44,13 @@ impl<B: Backend> PositionalTable<B> {
 
     /// Adds rows 0 to T - 1 to `x` [N, T, E]; T must not exceed [`PositionalTable::length`].
     pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        self.forward_from(x, 0)
+    }
+
+    /// Adds rows `first` to `first` + T - 1 to `x` [N, T, E]; the last must be in the table.
+    pub fn forward_from(&self, x: Tensor<B, 3>, first: usize) -> Tensor<B, 3> {
         let [_, tokens, _] = x.dims();
-        x + self.table.val().narrow(0, 0, tokens).unsqueeze()
+        x + self.table.val().narrow(0, first, tokens).unsqueeze()
     }
 
     /// Rows of the table.

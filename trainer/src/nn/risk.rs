@@ -88,15 +88,34 @@ impl<B: Kernels> RiskHead<B> {
         present: Tensor<B, 3>,
         demographics: Tensor<B, 2>,
     ) -> Hazards<B> {
-        let x = self.lstm.forward(pool_modalities(&self.pooling, tokens, present));
-        let embedding: Tensor<B, 2> = x.mean_dim(1).squeeze_dim(1);
+        let embedding = self.embed(tokens, present);
+        Hazards { log_hazard: self.log_hazard(embedding.clone(), demographics), embedding }
+    }
+
+    /// The nights' embeddings [N, E], from `tokens` [N, M, T, E] and `present` [N, M, T].
+    pub fn embed(&self, tokens: Tensor<B, 4>, present: Tensor<B, 3>) -> Tensor<B, 2> {
+        embed_nights(&self.pooling, &self.lstm, tokens, present)
+    }
+
+    /// Log-hazards [N, K] from nights' embeddings [N, E] and `demographics` [N, 2].
+    pub fn log_hazard(&self, embedding: Tensor<B, 2>, demographics: Tensor<B, 2>) -> Tensor<B, 2> {
         let features = match &self.demographics {
             Some(linear) => {
                 let extra = self.dropout.forward(relu(linear.forward(demographics)));
-                Tensor::cat(vec![embedding.clone(), extra], 1)
+                Tensor::cat(vec![embedding, extra], 1)
             }
-            None => embedding.clone(),
+            None => embedding,
         };
-        Hazards { log_hazard: self.hazards.forward(features), embedding }
+        self.hazards.forward(features)
     }
+}
+
+/// Modality pooling, BiLSTM, mean over the night: [N, M, T, E] and [N, M, T] to [N, E].
+pub(super) fn embed_nights<B: Kernels>(
+    pooling: &Pooling<B>,
+    lstm: &BiLstm<B>,
+    tokens: Tensor<B, 4>,
+    present: Tensor<B, 3>,
+) -> Tensor<B, 2> {
+    lstm.forward(pool_modalities(pooling, tokens, present)).mean_dim(1).squeeze_dim(1)
 }

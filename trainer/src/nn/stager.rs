@@ -3,6 +3,7 @@
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::prelude::*;
 
+use super::kernels::layer_norm;
 use super::{
     BiLstm, BiLstmConfig, Kernels, Pooling, PoolingConfig, PositionalTable, PositionalTableConfig,
     TransformerLayer, TransformerLayerConfig,
@@ -66,9 +67,19 @@ impl<B: Kernels> Stager<B> {
     ///
     /// A token with no modality present is never attended to.
     pub fn forward(&self, tokens: Tensor<B, 4>, present: Tensor<B, 3>) -> Tensor<B, 3> {
+        self.forward_from(tokens, present, 0)
+    }
+
+    /// [`Stager::forward`] for tokens whose positions begin at `first`, as live ones do.
+    pub fn forward_from(
+        &self,
+        tokens: Tensor<B, 4>,
+        present: Tensor<B, 3>,
+        first: usize,
+    ) -> Tensor<B, 3> {
         let x = pool_modalities(&self.pooling, tokens, present.clone());
         let any = present.max_dim(1).squeeze_dim(1);
-        let mut x = self.norm.forward(self.position.forward(x));
+        let mut x = layer_norm(self.position.forward_from(x, first), &self.norm);
         for layer in &self.layers {
             x = layer.forward(x, any.clone());
         }

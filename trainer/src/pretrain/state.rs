@@ -47,7 +47,7 @@ pub struct Trained<B: TrainBackend> {
 impl<B: TrainBackend> Trained<B> {
     /// At the first step.
     pub fn new(recipe: &Recipe, device: &B::Device) -> Self {
-        let Recipe { network, pretrain } = recipe;
+        let Recipe { network, pretrain, .. } = recipe;
         B::seed(device, pretrain.seed);
         Self {
             module: Pretrainer::new(network, pretrain.temperature, device),

@@ -19,18 +19,18 @@ const CORNERS_HZ: [f32; 4] = [0.5, 2.0, 7.0, 25.0];
 pub const RHYTHMS: usize = 6;
 /// Wires sway below this frequency when a body moves, Hz, and so strongly, microvolts.
 const SWAY_HZ: f32 = 1.2;
-const SWAY_UV: f32 = 60.0;
+const SWAY_UV: f32 = 40.0;
 /// The amplifiers' high-pass, Hz.
 const COUPLING_HZ: f32 = 0.2;
 const GAINS: usize = CORNERS_HZ.len() + RHYTHMS;
 
 /// Root mean squares in microvolts by stage, of the background's parts and the rhythms.
 const STRENGTHS: [[f32; GAINS]; SleepStage::COUNT] = [
-    [3.0, 3.0, 3.0, 6.0, 0.0, 2.0, 9.0, 2.0, 5.0, 4.0],
-    [4.0, 5.5, 5.5, 2.6, 0.0, 6.0, 2.5, 1.5, 1.8, 20.0],
-    [6.0, 8.0, 6.0, 2.2, 8.0, 5.0, 1.8, 3.0, 1.0, 2.0],
+    [2.4, 2.4, 2.4, 4.8, 0.0, 1.6, 7.5, 1.6, 4.0, 4.0],
+    [3.1, 4.3, 4.3, 2.0, 0.0, 4.8, 2.0, 1.2, 1.4, 18.0],
+    [5.0, 6.8, 5.0, 1.9, 7.0, 4.2, 1.6, 2.6, 0.9, 2.0],
     [8.0, 12.0, 5.0, 1.5, 32.0, 5.0, 1.0, 1.5, 0.4, 0.0],
-    [4.0, 5.0, 5.0, 2.5, 0.0, 5.0, 2.5, 1.0, 1.8, 5.0],
+    [3.2, 4.0, 4.0, 2.0, 0.0, 4.0, 2.0, 0.8, 1.45, 4.5],
 ];
 const ALPHA: usize = 6;
 const SLOW: usize = 4;

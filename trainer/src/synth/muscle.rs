@@ -74,13 +74,13 @@ impl MuscleSignal {
     fn target(&mut self, time_s: f64, stages: &[SleepStage], events: &Events) -> f32 {
         let stage = stage_at(stages, time_s);
         let moving = within(&events.movements, time_s);
-        let twitch = stage == SleepStage::Rem && self.twitches.random_bool(0.004);
+        let twitch = stage == SleepStage::Rem && self.twitches.random_bool(0.002);
         match self.muscle {
             Muscle::Chin => {
                 let tone = CHIN_UV[stage.index()];
                 let aroused = within(&events.arousals, time_s);
-                tone + if moving { 60.0 } else { 0.0 }
-                    + if aroused { 14.0 } else { 0.0 }
+                tone + if moving { 40.0 } else { 0.0 }
+                    + if aroused { 9.0 } else { 0.0 }
                     + if twitch { 15.0 } else { 0.0 }
             }
             Muscle::Leg => {

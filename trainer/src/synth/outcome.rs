@@ -23,7 +23,8 @@ pub struct Outcome {
     pub median_years: f64,
 }
 
-/// The simulated labels. Coefficients are larger than any in people, for a C-index of 0.85.
+/// The simulated labels. Coefficients are larger than any in people, so that the truth reaches a
+/// C-index of about 0.85.
 pub const OUTCOMES: [Outcome; 6] = [
     outcome("401.1", "Essential hypertension", [0.9, 1.4, 0.6, -0.7, 0.2], 10.0),
     outcome("427.21", "Atrial fibrillation", [1.1, 1.2, 0.4, -1.0, 0.3], 10.5),

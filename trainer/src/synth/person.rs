@@ -94,7 +94,7 @@ impl Person {
             slow_wave: age_factor.exp() * spread(rng, 1.0, 0.1) as f32,
             spindles_per_min: spread(rng, 5.0, 0.2),
             spindle_hz: 13.3 + 0.35 * normal(rng) as f32,
-            eeg: spread(rng, 1.0, 0.12) as f32,
+            eeg: spread(rng, 1.0, 0.1) as f32,
             muscle: spread(rng, 1.0, 0.25) as f32,
             eyes: spread(rng, 1.0, 0.15) as f32,
             legs_per_h: spread(rng, 3.0, 1.0),

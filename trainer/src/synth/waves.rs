@@ -90,7 +90,7 @@ pub fn waves(
         _ => 0.0,
     };
     let hz = person.spindle_hz;
-    scatter(rng, Form::Spindle, &spindles, 0.6..1.6, 18.0..34.0, hz - 0.5..hz + 0.5);
+    scatter(rng, Form::Spindle, &spindles, 0.6..1.6, 15.0..29.0, hz - 0.5..hz + 0.5);
     let complexes = |s| if s == N2 { 1.6 } else { 0.0 };
     scatter(rng, Form::KComplex, &complexes, 1.3..1.31, 70.0..130.0, 1.0..1.1);
     let vertex = |s| if s == N1 { 2.0 } else { 0.0 };

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use sfm_tests::reference;
-use sfm_trainer::data::{Night, StoreFile, find};
+use sfm_trainer::data::labels::hypnogram;
+use sfm_trainer::data::{Demographics, Events, Night, Split, StoreFile, find, study_id};
 use sfm_trainer::export::bundle::{About, BundleBuilder};
+use sfm_trainer::run::CheckpointWriter;
 
 use crate::made::{base, continuous, edf, noise};
 
@@ -39,8 +41,7 @@ impl Cohort {
         let about = About {
             name: "mini".to_owned(),
             license: "MIT".to_owned(),
-            random_weights: true,
-            age_range: (0.0, 100.0),
+            training: Training::random(),
         };
         BundleBuilder::new(&base(&reference::mini()), about).write(&path).unwrap();
         path
@@ -55,17 +56,15 @@ impl Cohort {
     }
 
     fn embed(&self, bundle: &Path, more: &[&str]) -> Ran {
-        Ran::of(
-            Command::new(env!("CARGO_BIN_EXE_sfm-train"))
-                .args(["embed", "--engine", "tract"])
-                .arg("--store")
-                .arg(self.path("store"))
-                .arg("--bundle")
-                .arg(bundle)
-                .arg("--out")
-                .arg(self.path("emb"))
-                .args(more),
-        )
+        let bundle = bundle.to_str().unwrap();
+        self.embed_to("emb", &[&["--bundle", bundle, "--engine", "tract"], more].concat())
+    }
+
+    fn embed_to(&self, out: &str, more: &[&str]) -> Ran {
+        let (store, out) = (self.path("store"), self.path(out));
+        let paths = ["--store".as_ref(), store.as_os_str(), "--out".as_ref(), out.as_os_str()];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sfm-train"));
+        Ran::of(command.arg("embed").args(paths).args(more))
     }
 
     fn files(&self, folder: &str) -> Vec<String> {
@@ -202,4 +201,67 @@ fn embeddings_of_a_store_with_a_damaged_file_and_again() {
     cohort.write("bad.sfm", b"no bundle");
     cohort.embed(&cohort.path("bad.sfm"), &[]).refused(4, "bad.sfm");
     cohort.embed(&cohort.path("none.sfm"), &[]).refused(3, "none.sfm");
+}
+
+#[test]
+fn a_runs_checkpoint_gives_what_its_bundle_gives() {
+    let cohort = Cohort::new();
+    assert_eq!(cohort.preprocess(&[]).code, 0);
+    assert_eq!(cohort.embed(&cohort.bundle(), &[]).code, 0);
+    let run = cohort.path("run");
+    fs::create_dir(&run).unwrap();
+    let mut checkpoint = CheckpointWriter::new();
+    base(&reference::mini()).write(&mut checkpoint).unwrap();
+    checkpoint.write(&run.join("last.ckpt")).unwrap();
+    let run = run.to_str().unwrap();
+    let ran = cohort.embed_to("by-run", &["--run", run, "--device", "cpu"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    for (a, b) in [("emb", "by-run"), ("emb_5min_agg", "by-run_5min_agg")] {
+        for name in ["a/one.hdf5", "b/two.hdf5"] {
+            let night = |folder: &str| {
+                Night::read(cohort.path(folder).join(name), &sfm_models::Modality::ALL).unwrap()
+            };
+            let (a, b) = (night(a), night(b));
+            assert_eq!(a.present, b.present);
+            reference::assert_close(name, &b.values, &a.values, 1e-4);
+        }
+    }
+    let refused = |more: &[&str], code, words| cohort.embed_to("x", more).refused(code, words);
+    refused(&["--run", run, "--engine", "tract"], 2, "export it");
+    refused(&["--bundle", "x.sfm", "--engine", "burn"], 2, "--run");
+    refused(&["--run", cohort.path("store").to_str().unwrap()], 3, "last.ckpt");
+    fs::write(cohort.path("run/best.ckpt"), b"cut").unwrap();
+    refused(&["--run", run], 4, "best.ckpt");
+}
+
+/// Every reader reads what `synth` writes, and lengths agree.
+#[test]
+fn a_simulated_cohort_is_read_as_it_lies() {
+    let cohort = Cohort { dir: tempfile::tempdir().unwrap() };
+    let out = cohort.path("");
+    let mut synth = Command::new(env!("CARGO_BIN_EXE_sfm-train"));
+    let args = ["synth", "--nights", "4", "--seed", "5", "--hours", "0.5", "--out"];
+    assert_eq!(Ran::of(synth.args(args).arg(&out)).code, 0);
+    assert_eq!(cohort.preprocess(&[]).code, 0);
+
+    let people = Demographics::read(&cohort.path("demographics.csv")).unwrap();
+    let split = Split::read(&cohort.path("split.json"), Some(&people)).unwrap();
+    let events =
+        Events::read(&cohort.path("is_event.csv"), &cohort.path("time_to_event.csv")).unwrap();
+    assert!(!events.labels.is_empty());
+    let mut recordings: Vec<&String> = split.parts().flat_map(|(_, part)| part).collect();
+    recordings.sort();
+    recordings.dedup();
+    assert_eq!(recordings.len(), 4);
+    for recording in recordings {
+        let path = Path::new(recording);
+        let id = study_id(path);
+        assert!(people.person(&id).unwrap().inputs((0.0, 100.0)).is_some());
+        assert_eq!(events.outcomes(&id).unwrap().len(), events.labels.len());
+        let file = StoreFile::open(cohort.path("store").join(path)).unwrap();
+        let stages = cohort.path("stages").join(path).with_extension("csv");
+        let found = hypnogram(&stages, file.samples() / 640).unwrap();
+        assert_eq!((found.stages.len(), found.warning), (360, None), "{id}");
+        assert!(found.stages.iter().filter(|stage| stage.is_some()).count() > 300);
+    }
 }

@@ -5,7 +5,7 @@ use sfm_runtime::pipeline::Network;
 use sfm_tests::reference;
 use sfm_trainer::data::embeddings::{Rows, write};
 use sfm_trainer::data::{Night, StoreFile};
-use sfm_trainer::embed::{self, BurnEmbedder, Embedded, Embedder, InputSizes, RuntimeEmbedder};
+use sfm_trainer::embed::{self, BurnEmbedder, Embedded, Embedder, RuntimeEmbedder};
 
 use crate::made::{base, bundle, by_the_rules, edf, final_pass, noise, store_of, tract};
 
@@ -86,14 +86,7 @@ fn burn_and_tract_agree() {
     let dir = tempfile::tempdir().unwrap();
     let mini = reference::mini();
     let file = StoreFile::open(store_of(&mini, dir.path())).unwrap();
-    let imported = base(&mini);
-    let sizes = InputSizes {
-        embed_dim: imported.embed_dim,
-        window_patches: imported.window_patches,
-        patch_samples: imported.patch_samples,
-        modalities: imported.modalities.iter().map(|m| (*m, imported.max_channels[m])).collect(),
-    };
-    let burn = BurnEmbedder::new(imported.base, Default::default(), sizes);
+    let burn = BurnEmbedder::new(base(&mini), Default::default());
     let tract = RuntimeEmbedder::load(&bundle(&mini), &tract()).unwrap();
     assert_eq!(burn.sizes(), tract.sizes());
     let a = embed::recording(&file, &burn, false).unwrap();

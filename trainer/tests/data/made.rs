@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use burn::backend::Flex;
+use sfm_models::manifest::Training;
 use sfm_models::{Bundle, Modality};
 use sfm_runtime::edf::{Continuity, EdfWriter, RecordingSpec, SampleFormat, SignalSpec};
 use sfm_runtime::event::{Event, WindowEmbedding};
@@ -15,7 +16,8 @@ use sfm_runtime::pipeline::{self, Network, Options, PassOutcome, Surroundings};
 use sfm_runtime::source::{self, Source};
 use sfm_tests::reference::Reference;
 use sfm_trainer::export::bundle::{About, BundleBuilder};
-use sfm_trainer::import::{self, ImportedBase};
+use sfm_trainer::import;
+use sfm_trainer::network::BaseNetwork;
 use sfm_trainer::preprocess::Preprocess;
 
 /// Samples per second of every made channel.
@@ -78,7 +80,7 @@ pub fn store_of(reference: &Reference, dir: &Path) -> PathBuf {
     to
 }
 
-pub fn base(reference: &Reference) -> ImportedBase<Flex> {
+pub fn base(reference: &Reference) -> BaseNetwork<Flex> {
     import::base(&reference.dir.join("model_base"), &Default::default()).unwrap()
 }
 
@@ -91,8 +93,7 @@ pub fn bundle(reference: &Reference) -> Bundle {
     let about = About {
         name: "parity".to_owned(),
         license: "MIT".to_owned(),
-        random_weights: true,
-        age_range: (0.0, 100.0),
+        training: Training::random(),
     };
     let mut builder = BundleBuilder::new(&base, about);
     builder.staging(&stager.unwrap());

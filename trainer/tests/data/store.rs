@@ -158,6 +158,12 @@ fn map_and_all_channels_decide_what_is_kept() {
     assert_eq!(all, [pair("ECG", None), pair("X1", None), pair("Y9", None)]);
 }
 
+/// Loaders read on several threads.
+const _: fn() = || {
+    fn shared<T: Send + Sync>() {}
+    shared::<StoreFile>();
+};
+
 #[test]
 fn equal_runs_write_equal_bytes_and_reads_begin_anywhere() {
     let dir = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 use sfm_models::{Modality, SleepStage};
 use sfm_runtime::edf::{Header, annotations};
 use sfm_runtime::montage::ChannelRules;
-use sfm_runtime::source;
+use sfm_runtime::source::{self, Source};
 use sfm_trainer::synth::cohort::Cohort;
 
 use crate::cohorts::{make, spec};
