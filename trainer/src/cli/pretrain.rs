@@ -70,9 +70,9 @@ pub fn run(args: PretrainArgs) -> Result<(), Failure> {
     let split = Split::read(&split, None).map_err(|e| (e.exit_code(), e.to_string()))?;
     let device = Device::choose(args.device).map_err(|e| (USAGE, e.to_string()))?;
     let (bf16, batch_size) = (pretrain.bf16, pretrain.batch_size);
-    say(format_args!("device    {}", device.why));
+    say(format_args!("device      {}", device.why));
     if bf16 && !device.is_gpu() {
-        say(format_args!("          float32: bfloat16 is for GPUs"));
+        say(format_args!("            float32: bfloat16 is for GPUs"));
     }
     let stop = StopFlag::install();
     let run = Pretraining::open(recipe, &args.store, split, &args.out, args.resume, stop)
@@ -98,31 +98,31 @@ fn override_with(args: &PretrainArgs, recipe: &mut Recipe) {
 fn announce(run: &Pretraining) {
     for (part, index) in [("training", run.training()), ("validation", run.validation())] {
         let (windows, recordings) = (index.len(), index.recordings());
-        say(format_args!("{part:<10}{windows} windows of {recordings} recording(s)"));
+        say(format_args!("{part:<11} {windows} windows of {recordings} recording(s)"));
         for name in index.passed_over() {
-            say(format_args!("          without {name}: no whole window of two modalities"));
+            say(format_args!("            without {name}: no whole window of two modalities"));
         }
     }
-    say(format_args!("steps     {}", run.steps()));
+    say(format_args!("steps       {}", run.steps()));
 }
 
 fn summary(args: &PretrainArgs, end: &End) {
     if let Some((step, loss)) = end.best {
-        say(format_args!("best      step {step}, validation loss {loss:.4}"));
+        say(format_args!("best        step {step}, validation loss {loss:.4}"));
     }
     if end.windows_per_s.is_finite() {
         let waiting = 100.0 * end.waiting;
         let speed = end.windows_per_s;
-        say(format_args!("speed     {speed:.1} windows/s, {waiting:.1} % waiting for data"));
+        say(format_args!("speed       {speed:.1} windows/s, {waiting:.1} % waiting for data"));
     }
     let out = args.out.display();
     if end.step < end.steps {
         let (step, steps) = (end.step, end.steps);
         say(format_args!(
-            "stopped   at step {step} of {steps}; --resume goes on from {out}/{LAST}"
+            "stopped     at step {step} of {steps}; --resume goes on from {out}/{LAST}"
         ));
     }
-    say(format_args!("written   {out}"));
+    say(format_args!("written     {out}"));
 }
 
 /// Runs `work`; a GPU's memory running out is a panic of the backend, turned into a line here. It

@@ -38,7 +38,8 @@ pub struct Contrast<B: Backend> {
 /// Scales the embeddings to length 1, float32.
 pub fn normalized<B: Backend>(embeddings: Tensor<B, 3>) -> Tensor<B, 3> {
     let x = in_f32(embeddings);
-    let norm = (x.clone() * x.clone()).sum_dim(2).sqrt().clamp_min(MIN_NORM);
+    // Before the root: its gradient at 0, which absent modalities have, is infinite.
+    let norm = (x.clone() * x.clone()).sum_dim(2).clamp_min(MIN_NORM * MIN_NORM).sqrt();
     x / norm
 }
 
@@ -51,6 +52,7 @@ impl<B: Backend> Contrast<B> {
         present: Tensor<B, 2>,
         temperature: Tensor<B, 1>,
     ) -> Self {
+        let present = in_f32(present);
         match objective {
             Objective::LeaveOneOut => Self::leave_one_out(embeddings, present, temperature),
             Objective::Pairwise => Self::pairwise(embeddings, present, temperature),

@@ -71,7 +71,7 @@ pub fn recording(path: &Path, seed: u64, windows: usize) {
     let wave = |phase: f32| {
         let (rhythms, noise) = (&rhythms, &noise);
         move |i: usize| {
-            1.4 * (rhythms[i / WINDOW_SAMPLES] * i as f32 + phase).sin()
+            1.4 * (rhythms[i / WINDOW_SAMPLES % rhythms.len()] * i as f32 + phase).sin()
                 + noise[(i + (phase * 100.0) as usize) % noise.len()]
         }
     };

@@ -1,6 +1,6 @@
 //! Input that cannot be pretrained on: one line, the exit code, and nothing overwritten.
 
-use crate::cohort::{Cohort, recording};
+use crate::cohort::{Cohort, recording, refusal};
 
 fn split(cohort: &Cohort, pretrain: &[&str], validation: &[&str]) {
     let split = serde_json::json!({"pretrain": pretrain, "validation": validation});
@@ -49,7 +49,7 @@ fn a_configuration_that_cannot_be() {
         ("learning_rate = 0.01", "learning_rate = -1", "[pretrain.optimizer] learning_rate is -1"),
         ("kind = \"cosine\"", "kind = \"sine\"", "unknown variant `sine`"),
         ("passes = 1000", "passes = 0", "[pretrain] passes is 0"),
-        ("dropout = 0.1", "dropout = 0.1\nrate_hz = 64", "rate_hz is 64"),
+        ("layers = 1", "layers = 1\nrate_hz = 64", "rate_hz is 64"),
         ("[pretrain]", "[pretraining]", "did you mean 'pretrain'"),
     ] {
         cohort.configure(from, to);
@@ -87,6 +87,20 @@ fn a_folder_with_another_run() {
 #[test]
 fn a_device_that_is_not_there() {
     let cohort = Cohort::new();
-    let said = cohort.refused("run", &["--device", "cuda:99"], 2);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sfm-train"));
+    command.current_dir(cohort.folder.path()).args([
+        "pretrain",
+        "--config",
+        "run.toml",
+        "--store",
+        "store",
+        "--split",
+        "split.json",
+        "--out",
+        "run",
+        "--device",
+        "cuda:99",
+    ]);
+    let said = refusal(&command.output().unwrap(), 2);
     assert!(said.contains("--device cuda:99 is not usable"), "{said}");
 }
