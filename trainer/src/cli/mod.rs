@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod evaluate;
 mod finetune;
 mod import;
 mod preprocess;
@@ -32,6 +33,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measure a head on a part of a split.
+    Evaluate(evaluate::EvaluateArgs),
     /// Train a head on stored embeddings.
     Finetune(finetune::FinetuneArgs),
     /// Make a bundle of published PyTorch checkpoints.
@@ -43,6 +46,7 @@ enum Command {
 /// Parses the process's arguments, runs the command, reports a failure.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Evaluate(args) => evaluate::run(args),
         Command::Finetune(args) => finetune::run(args),
         Command::Import(args) => import::run(args),
         Command::Preprocess(args) => preprocess::run(args),
