@@ -9,6 +9,7 @@ use sfm_models::{BundleError, Manifest};
 
 mod embed;
 mod export;
+mod evaluate;
 mod finetune;
 mod import;
 mod preprocess;
@@ -44,6 +45,8 @@ enum Command {
     Embed(embed::EmbedArgs),
     /// Make a bundle of training runs.
     Export(export::ExportArgs),
+    /// Measure a head on a part of a split.
+    Evaluate(evaluate::EvaluateArgs),
     /// Train a head on stored embeddings.
     Finetune(finetune::FinetuneArgs),
     /// Make a bundle of published PyTorch checkpoints.
@@ -62,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Embed(args) => embed::run(args),
         Command::Export(args) => export::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Evaluate(args) => evaluate::run(args),
         Command::Finetune(args) => finetune::run(args),
         Command::Import(args) => import::run(args),
         Command::Synth(args) => synth::run(args),

@@ -195,7 +195,8 @@ impl Scored {
     }
 }
 
-fn stages_path(stages: &Path, recording: &str) -> PathBuf {
+/// The file of a recording's stages.
+pub fn stages_path(stages: &Path, recording: &str) -> PathBuf {
     let path = stages.join(recording).with_extension("csv");
     match Path::new(recording).file_name() {
         Some(name) if !path.is_file() => stages.join(name).with_extension("csv"),

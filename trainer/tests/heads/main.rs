@@ -1,0 +1,5 @@
+//! Heads on embeddings: losses and figures against other software, training runs end to end.
+
+mod figures;
+mod loss;
+mod runs;
