@@ -164,7 +164,7 @@ fn cases(manifest: &Manifest) -> Vec<Case> {
 fn bundle() -> Bundle {
     match std::env::var_os("SFM_BUNDLE") {
         Some(path) => Bundle::open(path).expect("SFM_BUNDLE is a bundle"),
-        None => Bundle::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/bundles/example.sfm"))
+        None => Bundle::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/mini/mini.sfm"))
             .expect("the repository holds this bundle"),
     }
 }

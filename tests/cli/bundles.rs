@@ -7,14 +7,13 @@ use sfm_models::{Bundle, Manifest};
 
 use crate::run::{Bench, data};
 
-fn built_in() -> Vec<u8> {
-    let path = data("../../models/bundles/example.sfm");
-    std::fs::read(path).expect("the bundle that the binary holds")
+fn mini() -> Vec<u8> {
+    std::fs::read(data("mini/mini.sfm")).expect("the bundle of tests/data/mini")
 }
 
-/// The built-in bundle with another manifest and without the graphs of `dropped` heads.
+/// The bundle of `tests/data/mini` with another manifest and without the graphs of `dropped` heads.
 fn changed(dropped: &[&str], change: impl FnOnce(&mut Manifest, &mut BundleWriter)) -> Vec<u8> {
-    let bundle = Bundle::from_bytes(built_in()).expect("opens");
+    let bundle = Bundle::from_bytes(mini()).expect("opens");
     let mut manifest = bundle.manifest().clone();
     let mut writer = BundleWriter::new();
     for name in manifest.files.keys() {
@@ -40,11 +39,33 @@ fn with_labels(phenotype: &str) -> Vec<u8> {
 #[test]
 fn info_shows_what_the_built_in_bundle_holds() {
     let bench = Bench::new();
-    let built_in = bench.file("example.sfm", built_in());
+    let bundle = Bundle::open(data("../../models/bundles/default.sfm")).expect("opens");
     let run = bench.run("bundle info");
     let text = run.done();
-    assert_eq!(bench.run("bundle info example.sfm").done(), text);
-    let bundle = Bundle::open(built_in).expect("opens");
+    for fact in [
+        &format!("sha256:        {}", bundle.sha256()),
+        "training data: simulated sleep only",
+        "trained on simulated sleep only",
+        "they say nothing about people",
+        "commit: ",
+        "staging head:  1 layer(s)",
+        "risk head:     6 relative log-hazards with names, with quantiles of a reference cohort",
+        "apnea head:    presence and severity",
+        "metric:        staging.",
+        "metric:        risk.",
+        "base.recipe.toml",
+    ] {
+        assert!(text.contains(fact), "no '{fact}' in {text}");
+    }
+}
+
+#[test]
+fn info_shows_what_a_bundle_holds() {
+    let bench = Bench::new();
+    let mini = bench.file("example.sfm", mini());
+    let run = bench.run("bundle info example.sfm");
+    let text = run.done();
+    let bundle = Bundle::open(mini).expect("opens");
     for fact in [
         &format!("sha256:        {}", bundle.sha256()),
         "embedding 32, 1 layer(s), 4 heads",
@@ -141,7 +162,7 @@ fn texts_of_a_bundle_do_not_command_the_terminal() {
 #[test]
 fn damaged_bundles_are_4() {
     let bench = Bench::new();
-    let whole = built_in();
+    let whole = mini();
     let middle = whole.len() / 2;
     let mut flipped = whole.clone();
     flipped[middle] ^= 1;

@@ -28,7 +28,7 @@ fn empty_files_noise_and_text() {
     refused(vec![0; 70_000], "neither EDF");
     refused(b"Slept badly, dreamt of forms.\n".repeat(50), "neither EDF");
     refused(b"\x89HDF\r\n\x1a\n and nothing".to_vec(), "damaged HDF5");
-    refused(std::fs::read(data("../../models/bundles/example.sfm")).expect("read"), "neither EDF");
+    refused(std::fs::read(data("mini/mini.sfm")).expect("read"), "neither EDF");
 }
 
 #[test]

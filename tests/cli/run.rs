@@ -97,13 +97,17 @@ impl Bench {
         wait(self.command(args.split_whitespace()))
     }
 
-    /// Replays `file` with two threads of tract; `more` arguments are separated by spaces.
+    /// Replays `file` with two threads of tract, through the bundle of `tests/data/mini` if `more`
+    /// names none; `more` arguments are separated by spaces.
     pub fn replay(&self, file: &Path, more: &str) -> Run {
         wait(self.replaying(file, more))
     }
 
     pub fn replaying(&self, file: &Path, more: &str) -> Command {
         let mut args: Vec<OsString> = vec!["--replay".into(), file.into()];
+        if !more.contains("--bundle") {
+            args.extend(["--bundle".into(), data("mini/mini.sfm").into()]);
+        }
         let fixed = "--out out --backend tract --threads 2";
         args.extend(fixed.split_whitespace().chain(more.split_whitespace()).map(Into::into));
         self.command(args)
