@@ -2,6 +2,7 @@
 //! runs this and PyTorch in turn.
 //!
 //! usage: train_step [--network base|lstm] [--batch N] [--steps N] [--threads N] [--dropout P]
+//!                   [--device cpu|cuda] [--float f32|bf16]
 //!
 //! `base`: windows of four modalities (4, 4, 2 and 2 channels of 60 patches), embed 128, 6 layers.
 //! `lstm`: nights of 5,760 tokens through two bidirectional layers of 64 units.
@@ -27,11 +28,21 @@ const NIGHT_TOKENS: usize = 5_760;
 
 fn main() {
     let options = Options::parse(std::env::args().skip(1).filter(|arg| arg != "--bench"));
+    sfm_trainer::memory::keep_freed();
     rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads)
         .build_global()
         .expect("the first thread pool");
-    run::<Autodiff<Flex>>(&options, &Default::default());
+    match (options.device.as_str(), options.float.as_str()) {
+        ("cpu", "f32") => run::<Autodiff<Flex>>(&options, &Default::default()),
+        #[cfg(feature = "cuda")]
+        ("cuda", "f32") => run::<Autodiff<burn::backend::Cuda>>(&options, &Default::default()),
+        #[cfg(feature = "cuda")]
+        ("cuda", "bf16") => {
+            run::<Autodiff<burn::backend::Cuda<burn::tensor::bf16>>>(&options, &Default::default());
+        }
+        (device, float) => panic!("no {float} on {device} in this build"),
+    }
 }
 
 struct Options {
@@ -40,16 +51,27 @@ struct Options {
     steps: usize,
     threads: usize,
     dropout: f64,
+    device: String,
+    float: String,
 }
 
 impl Options {
     fn parse(mut args: impl Iterator<Item = String>) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut options =
-            Self { network: "base".into(), batch: 32, steps: 3, threads, dropout: 0.3 };
+        let mut options = Self {
+            network: "base".into(),
+            batch: 32,
+            steps: 3,
+            threads,
+            dropout: 0.3,
+            device: "cpu".into(),
+            float: "f32".into(),
+        };
         while let Some(name) = args.next() {
             let value = args.next().unwrap_or_else(|| panic!("{name} needs a value"));
             match name.as_str() {
+                "--device" => options.device = value,
+                "--float" => options.float = value,
                 "--network" => options.network = value,
                 "--batch" => options.batch = value.parse().expect("--batch N"),
                 "--steps" => options.steps = value.parse().expect("--steps N"),
@@ -117,7 +139,7 @@ fn steps<B: TrainBackend, M: AutodiffModule<B>>(
         let gradients = GradientsParams::from_grads(loss.backward(), &module);
         let backward_s = start.elapsed().as_secs_f64();
         module = optimizer.step(1e-4, module, gradients);
-        B::sync(device).expect("the device");
+        B::sync(device).expect("the device is there");
         let seconds = start.elapsed().as_secs_f64();
         println!(
             r#"{{"seconds": {seconds:.3}, "forward_s": {forward_s:.3}, "backward_s": {:.3}, "peak_mib": {}}}"#,

@@ -17,6 +17,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use crate::Manifest;
+use crate::ReferenceQuantiles;
 use crate::graph;
 use crate::manifest::{FORMAT_VERSION, FileEntry};
 
@@ -33,6 +34,11 @@ pub const MAX_FILES: usize = 512;
 pub const MAX_BYTES: u64 = 2 << 30;
 /// Longest manifest, label or quantile file, bytes.
 pub const MAX_TEXT_BYTES: u64 = 16 << 20;
+
+/// Name inside the bundle of the configuration of the training run that made `part`.
+pub fn recipe_name(part: &str) -> String {
+    format!("{part}.recipe.toml")
+}
 
 /// Why a bundle was not read or written.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +91,9 @@ pub enum BundleError {
     /// The labels do not fit.
     #[error("{LABELS}: {0}")]
     Labels(String),
+    /// The reference quantiles do not fit.
+    #[error("{QUANTILES}: {0}")]
+    Quantiles(String),
 }
 
 /// The name of one hazard.
@@ -188,6 +197,20 @@ impl Bundle {
             (Some(text), Some(risk)) => Label::parse_csv(text, risk.classes),
             _ => Ok(Vec::new()),
         }
+    }
+
+    /// The hazards' reference quantiles; `None` if the bundle has none.
+    ///
+    /// # Errors
+    /// [`BundleError::Quantiles`] if the file holds no quantiles of the risk head's size.
+    pub fn quantiles(&self) -> Result<Option<ReferenceQuantiles>, BundleError> {
+        let (Some(json), Some(risk)) = (self.file(QUANTILES), &self.manifest.risk) else {
+            return Ok(None);
+        };
+        let quantiles: ReferenceQuantiles =
+            serde_json::from_slice(json).map_err(|e| BundleError::Quantiles(one_line(&e)))?;
+        quantiles.check(risk.classes).map_err(BundleError::Quantiles)?;
+        Ok(Some(quantiles))
     }
 
     /// SHA-256 of the whole bundle, lower-case hexadecimal.

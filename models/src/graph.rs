@@ -17,11 +17,13 @@
 //! | [`STAGING_RNN`] | `x` [T, E] | `logits` [T, 5] |
 //! | [`RISK_POOL`] | `tokens` [N, M, E], `present` [N, M] | `x` [N, E] |
 //! | [`RISK_RNN`] | `x` [T, E], `demographics` [1, 2] | `embedding` [1, E], `log_hazard` [1, K] |
+//! | [`APNEA_POOL`] | `tokens` [N, M, E], `present` [N, M] | `x` [N, E] |
+//! | [`APNEA_RNN`] | `x` [T, E] | `presence` [1, 2], `severity` [1, 4], both logits |
 //!
 //! `demographics` is age, scaled to 0..1 by the manifest's `age_range`, and sex, 1 = male. T of the
 //! encoder is at most the rows of its positional table (at least `window_patches`), `position` is
-//! below `max_seq_length`. A row with nothing present gives finite values, zeros from [`POOL`] and
-//! [`RISK_POOL`]; attention never looks at such a row, but the recurrent graphs run over it.
+//! below `max_seq_length`. A row with nothing present gives finite values, zeros from [`POOL`],
+//! [`RISK_POOL`] and [`APNEA_POOL`]; attention never looks at such a row, but the recurrent graphs run over it.
 //! `embedding` is the mean over all T rows.
 //!
 //! The heads come in parts for memory's sake: the staging head's attention spans the night, so
@@ -42,6 +44,12 @@ pub const STAGING_RNN: &str = "staging.rnn";
 pub const RISK_POOL: &str = "risk.pool";
 /// Risk head: BiLSTM, mean, demographics, hazards.
 pub const RISK_RNN: &str = "risk.rnn";
+
+/// Apnea head: modalities to one token.
+pub const APNEA_POOL: &str = "apnea.pool";
+/// Apnea head: BiLSTM, mean, presence at [`crate::manifest::PRESENCE_AHI`] (a logit each) and
+/// severity (four classes: none, mild, moderate, severe).
+pub const APNEA_RNN: &str = "apnea.rnn";
 
 /// Staging head, attention layer `layer`: pre-norm and projections to keys and values.
 pub fn staging_key_value(layer: usize) -> String {

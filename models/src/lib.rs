@@ -5,8 +5,10 @@
 pub mod bundle;
 pub mod graph;
 pub mod manifest;
+mod quantiles;
 pub mod vocabulary;
 
 pub use bundle::{Bundle, BundleError, BundleWriter, Label};
 pub use manifest::Manifest;
+pub use quantiles::ReferenceQuantiles;
 pub use vocabulary::{Modality, SleepStage};

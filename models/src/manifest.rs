@@ -36,6 +36,9 @@ pub struct Manifest {
     /// Risk head, if the bundle has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub risk: Option<Risk>,
+    /// Apnea head, if the bundle has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apnea: Option<Apnea>,
     /// What the weights were trained on.
     pub training: Training,
     /// Held-out figures by name, as measured by the trainer; empty for imported weights.
@@ -130,6 +133,22 @@ pub struct Risk {
     pub has_quantiles: bool,
 }
 
+/// Sizes of the apnea head: presence and severity of sleep apnea over the night.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Apnea {
+    /// Heads of the modality pooling.
+    pub pooling_heads: usize,
+    /// The longest sequence, in tokens; the rest of a longer night is left out.
+    pub max_seq_length: usize,
+}
+
+/// Apnea-hypopnea indices from which the head's two presences count, per hour of sleep (AASM).
+pub const PRESENCE_AHI: [f64; 2] = [5.0, 15.0];
+
+/// Apnea-hypopnea indices at which severity goes from none to mild, moderate, severe (AASM).
+pub const SEVERITY_AHI: [f64; 3] = [5.0, 15.0, 30.0];
+
 /// Where the weights come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -138,6 +157,12 @@ pub struct Training {
     pub data: String,
     /// The weights are random: results mean nothing beyond arithmetic.
     pub random_weights: bool,
+    /// Trained on simulated sleep only: results say nothing about people.
+    #[serde(default)]
+    pub simulated: bool,
+    /// Commit of the trainer's sources, where it knew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
 }
 
 /// One file of the bundle.
@@ -148,6 +173,33 @@ pub struct FileEntry {
     pub bytes: u64,
     /// SHA-256, lower-case hexadecimal.
     pub sha256: String,
+}
+
+impl Training {
+    /// Of weights that were drawn and never trained.
+    pub fn random() -> Self {
+        Training {
+            data: "none: the weights are random, results mean nothing beyond arithmetic".into(),
+            random_weights: true,
+            simulated: false,
+            commit: None,
+        }
+    }
+
+    /// What has to be said wherever results are shown.
+    pub fn caution(&self) -> Option<&'static str> {
+        if self.random_weights {
+            Some(
+                "random weights: these figures show that the arithmetic works, they mean nothing about this person",
+            )
+        } else if self.simulated {
+            Some(
+                "trained on simulated sleep only: these figures show that the path works, they say nothing about people",
+            )
+        } else {
+            None
+        }
+    }
 }
 
 fn yes() -> bool {
@@ -169,6 +221,10 @@ impl Manifest {
         if self.risk.is_some() {
             names.push(graph::RISK_POOL.into());
             names.push(graph::RISK_RNN.into());
+        }
+        if self.apnea.is_some() {
+            names.push(graph::APNEA_POOL.into());
+            names.push(graph::APNEA_RNN.into());
         }
         names
     }
@@ -202,6 +258,10 @@ impl Manifest {
         }
         if let Some(risk) = &self.risk {
             risk.check(self.base.embed_dim)?;
+        }
+        if let Some(apnea) = &self.apnea {
+            heads_divide("apnea.pooling_heads", apnea.pooling_heads, self.base.embed_dim)?;
+            between("apnea.max_seq_length", apnea.max_seq_length, 1..=1_000_000)?;
         }
         Ok(())
     }

@@ -82,8 +82,8 @@ pub struct Started {
     pub bundle_sha256: String,
     /// What the weights were trained on.
     pub training_data: String,
-    /// The weights are random: the output shows arithmetic only.
-    pub random_weights: bool,
+    /// What has to be said wherever results are shown: random weights, simulated training data.
+    pub caution: Option<String>,
     /// Engine, device and why, in one line.
     pub backend: String,
 }
@@ -198,10 +198,25 @@ pub struct Night {
     pub statistics: SleepStatistics,
     /// Overnight risk; `None` with a note where the bundle has no risk head.
     pub risk: Option<OvernightRisk>,
+    /// Sleep apnea; `None` where the bundle has no apnea head or nothing was recorded.
+    pub apnea: Option<ApneaEstimate>,
     /// One line a mapped channel.
     pub ledger: Vec<ChannelLedger>,
     /// What was left out or done differently and why, one sentence each.
     pub notes: Vec<String>,
+}
+
+/// The apnea head's view of the night: how sure the network is, no diagnosis.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ApneaEstimate {
+    /// Probability of an apnea-hypopnea index of at least 5 per hour of sleep.
+    pub ahi_5: f32,
+    /// Of at least 15.
+    pub ahi_15: f32,
+    /// Probabilities of none (below 5), mild (below 15), moderate (below 30), severe.
+    pub severity: [f32; 4],
+    /// 5-s tokens that went in.
+    pub tokens: u32,
 }
 
 /// The risk head's view of the night: relative log-hazards, no probabilities, no diagnosis.

@@ -1,13 +1,14 @@
-//! The overnight risk: one embedding for the night and a relative log-hazard per phenotype. A
-//! log-hazard orders people of the training cohort; it is no probability and no diagnosis.
+//! The night as a whole: one embedding and a relative log-hazard per phenotype, and an estimate
+//! of sleep apnea. A log-hazard orders people of the training cohort; it is no probability and no
+//! diagnosis.
 
 use std::sync::Arc;
 
 use sfm_models::manifest::Risk;
-use sfm_models::{Bundle, Modality, graph};
+use sfm_models::{Bundle, Modality, ReferenceQuantiles, graph};
 
 use crate::encode::{TokenLog, load_graph};
-use crate::event::OvernightRisk;
+use crate::event::{ApneaEstimate, OvernightRisk};
 use crate::infer::backend::Backend;
 use crate::infer::{InferError, Input, Session};
 use crate::modality_pool::ModalityPool;
@@ -43,6 +44,7 @@ pub struct RiskHead {
     rnn: Arc<dyn Session>,
     embed_dim: usize,
     risk: Risk,
+    reference: Option<ReferenceQuantiles>,
     timings: Arc<Timings>,
 }
 
@@ -67,6 +69,8 @@ impl RiskHead {
             rnn: load_graph(bundle, backend, graph::RISK_RNN)?,
             embed_dim: bundle.manifest().base.embed_dim,
             risk: risk.clone(),
+            // Whoever opens a bundle checks its texts first: one that does not fit is no reference.
+            reference: bundle.quantiles().unwrap_or_default(),
             timings,
         }))
     }
@@ -86,10 +90,7 @@ impl RiskHead {
         log: &TokenLog,
         demographics: Option<Demographics>,
     ) -> Result<Option<OvernightRisk>, InferError> {
-        let present = |row: usize| log.rows(row..row + 1).1.iter().any(|&p| p > 0.0);
-        let recorded = (0..log.len()).filter(|&row| present(row));
-        let all = recorded.clone().count();
-        let (tokens, present) = gathered(log, recorded.take(self.risk.max_seq_length));
+        let (tokens, present, all) = recorded(log, self.risk.max_seq_length);
         let rows = present.len() / Modality::COUNT;
         if rows == 0 {
             return Ok(None);
@@ -106,12 +107,19 @@ impl RiskHead {
             log_hazards.clear();
         }
         Ok(Some(OvernightRisk {
+            percentiles: self.percentiles(&log_hazards),
             embedding,
             log_hazards,
-            percentiles: None,
             tokens: rows as u32,
             tokens_left_out: (all - rows) as u32,
         }))
+    }
+
+    /// Empty hazards have no percentiles.
+    fn percentiles(&self, log_hazards: &[f32]) -> Option<Vec<f32>> {
+        let reference = self.reference.as_ref().filter(|_| !log_hazards.is_empty())?;
+        let hazards = log_hazards.iter().enumerate();
+        Some(hazards.map(|(index, &value)| reference.percentile(index, value)).collect())
     }
 
     fn scaled(&self, demographics: Demographics) -> [f32; 2] {
@@ -121,14 +129,74 @@ impl RiskHead {
     }
 }
 
-/// Tokens and presence of the given positions. Those with nothing present are left out of the
-/// recurrence: it runs over what was recorded, as the reference's packed sequences do.
-fn gathered(log: &TokenLog, positions: impl Iterator<Item = usize>) -> (Vec<f32>, Vec<f32>) {
-    let (mut tokens, mut present) = (Vec::new(), Vec::new());
-    for position in positions {
-        let (token, cells) = log.rows(position..position + 1);
-        tokens.extend_from_slice(token);
-        present.extend_from_slice(cells);
+/// The apnea head on an engine.
+pub struct ApneaHead {
+    pool: ModalityPool,
+    rnn: Arc<dyn Session>,
+    embed_dim: usize,
+    max_seq_length: usize,
+    timings: Arc<Timings>,
+}
+
+impl ApneaHead {
+    /// Loads the apnea head of `bundle`; `None` if it has none.
+    ///
+    /// # Errors
+    /// [`InferError`] if the engine refuses a graph.
+    pub fn load(
+        bundle: &Bundle,
+        backend: &Backend,
+        timings: Arc<Timings>,
+    ) -> Result<Option<Self>, InferError> {
+        let Some(apnea) = &bundle.manifest().apnea else { return Ok(None) };
+        let embed_dim = bundle.manifest().base.embed_dim;
+        let pool = load_graph(bundle, backend, graph::APNEA_POOL)?;
+        Ok(Some(Self {
+            pool: ModalityPool::new(pool, embed_dim, Step::Apnea, timings.clone()),
+            rnn: load_graph(bundle, backend, graph::APNEA_RNN)?,
+            embed_dim,
+            max_seq_length: apnea.max_seq_length,
+            timings,
+        }))
     }
-    (tokens, present)
+
+    /// The night's apnea from its tokens, of which the first `max_seq_length` present ones go in;
+    /// `None` if there is not one.
+    ///
+    /// # Errors
+    /// [`InferError`] of the engine.
+    pub fn night(&self, log: &TokenLog) -> Result<Option<ApneaEstimate>, InferError> {
+        let (tokens, present, _) = recorded(log, self.max_seq_length);
+        let rows = present.len() / Modality::COUNT;
+        if rows == 0 {
+            return Ok(None);
+        }
+        let x = self.pool.rows((&tokens, &present), None, ROWS)?;
+        let (mut presence, mut severity) = ([0.0; 2], [0.0; 4]);
+        let inputs = [Input::F32(&[rows, self.embed_dim], &x)];
+        self.timings
+            .measure(Step::Apnea, || self.rnn.run(&inputs, &mut [&mut presence, &mut severity]))?;
+        let [ahi_5, ahi_15] = presence.map(|logit: f32| 1.0 / (1.0 + (-logit).exp()));
+        let greatest = severity.into_iter().fold(f32::NEG_INFINITY, f32::max);
+        let weights = severity.map(|logit: f32| (logit - greatest).exp());
+        let sum: f32 = weights.iter().sum();
+        let severity = weights.map(|weight| weight / sum);
+        Ok(Some(ApneaEstimate { ahi_5, ahi_15, severity, tokens: rows as u32 }))
+    }
+}
+
+/// Tokens and presence of the first `limit` positions with anything present, and how many such
+/// positions there are. The others are left out of the recurrence: it runs over what was recorded,
+/// as the reference's packed sequences do.
+fn recorded(log: &TokenLog, limit: usize) -> (Vec<f32>, Vec<f32>, usize) {
+    let present = |row: usize| log.rows(row..row + 1).1.iter().any(|&p| p > 0.0);
+    let positions = (0..log.len()).filter(|&row| present(row));
+    let all = positions.clone().count();
+    let (mut tokens, mut cells) = (Vec::new(), Vec::new());
+    for position in positions.take(limit) {
+        let (token, cell) = log.rows(position..position + 1);
+        tokens.extend_from_slice(token);
+        cells.extend_from_slice(cell);
+    }
+    (tokens, cells, all)
 }

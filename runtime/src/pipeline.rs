@@ -22,7 +22,7 @@ use crate::infer::InferError;
 use crate::infer::backend::Backend;
 use crate::intake::{Intake, ModalityIntake, Normalization};
 use crate::montage::Montage;
-use crate::night::{Demographics, RiskHead};
+use crate::night::{ApneaHead, Demographics, RiskHead};
 use crate::ring::{RingWriter, WhenFull, rings};
 use crate::signal::{SampleBlock, StreamInfo};
 use crate::source::{Source, SourceError};
@@ -39,6 +39,7 @@ pub struct Network {
     base: Arc<BaseNetwork>,
     staging: Option<Arc<Stager>>,
     risk: Option<RiskHead>,
+    apnea: Option<ApneaHead>,
     timings: Arc<Timings>,
 }
 
@@ -54,6 +55,7 @@ impl Network {
             base: Arc::new(BaseNetwork::load(bundle, backend, timings.clone())?),
             staging: Stager::load(bundle, backend, timings.clone())?.map(Arc::new),
             risk: RiskHead::load(bundle, backend, timings.clone())?,
+            apnea: ApneaHead::load(bundle, backend, timings.clone())?,
             timings,
         })
     }
@@ -75,6 +77,9 @@ impl Network {
         }
         if let Some(risk) = &self.risk {
             risk.night(&log, None)?;
+        }
+        if let Some(apnea) = &self.apnea {
+            apnea.night(&log)?;
         }
         Ok(())
     }
@@ -404,12 +409,17 @@ fn conclude(
         Some(head) => head.night(&log, options.demographics)?,
         None => None,
     };
+    let apnea = match &network.apnea {
+        Some(head) => head.night(&log)?,
+        None => None,
+    };
     let stages: Vec<Option<SleepStage>> = hypnogram.iter().map(|e| e.stage).collect();
     let notes = notes(pass, network, intake, &log, risk.as_ref());
     let night = Night {
         pass,
         statistics: SleepStatistics::from_hypnogram(&stages),
         risk,
+        apnea,
         ledger: intake.ledger(),
         notes,
     };

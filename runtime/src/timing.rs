@@ -23,11 +23,13 @@ pub enum Step {
     Staging,
     /// Risk head.
     Risk,
+    /// Apnea head.
+    Apnea,
 }
 
 impl Step {
     /// All steps in the order of the data.
-    pub const ALL: [Step; 7] = [
+    pub const ALL: [Step; 8] = [
         Step::Source,
         Step::Condition,
         Step::Tokenizer,
@@ -35,6 +37,7 @@ impl Step {
         Step::Encoder,
         Step::Staging,
         Step::Risk,
+        Step::Apnea,
     ];
 
     fn as_str(self) -> &'static str {
@@ -46,6 +49,7 @@ impl Step {
             Step::Encoder => "window encoder",
             Step::Staging => "staging head",
             Step::Risk => "risk head",
+            Step::Apnea => "apnea head",
         }
     }
 }

@@ -68,7 +68,7 @@ class Encoder(nn.Module):
         angle = position * torch.exp(
             torch.arange(0, embed_dim, 2).double() * (-math.log(10000.0) / embed_dim)
         )
-        table = torch.stack([angle.sin(), angle.cos()], 2).flatten(1).float()
+        table = torch.stack([angle.sin(), angle.cos()], 2).flatten(1).to(torch.get_default_dtype())
         self.register_buffer("table", table)
         self.norm = nn.LayerNorm(embed_dim)
         self.layers = nn.ModuleList(

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use burn::backend::Flex;
+use sfm_models::manifest::Training;
 use sfm_models::{Bundle, Modality};
 use sfm_runtime::event::{Event, WindowEmbedding};
 use sfm_runtime::infer::backend::{Backend, BackendChoice};
@@ -23,15 +24,12 @@ pub fn bundle(reference: &Reference) -> Bundle {
     let base = import::base::<Flex>(&reference.dir.join("model_base"), &device).expect("base");
     let staging = import::staging(&reference.dir.join("model_sleep_staging"), &base, &device);
     let risk = import::risk(&reference.dir.join("model_diagnosis"), &base, &device);
-    let about = About {
-        name: "parity".into(),
-        license: "MIT".into(),
-        random_weights: true,
-        age_range: (0.0, 100.0),
-    };
+    let about =
+        About { name: "parity".into(), license: "MIT".into(), training: Training::random() };
     let mut builder = BundleBuilder::new(&base, about);
     builder.staging(&staging.expect("staging"));
-    builder.risk(&risk.expect("risk"));
+    let risk = risk.expect("risk");
+    builder.risk(&risk.head, risk.max_seq_length, (0.0, 100.0));
     Bundle::from_bytes(builder.to_bytes().expect("bytes")).expect("a bundle")
 }
 

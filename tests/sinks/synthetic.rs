@@ -3,8 +3,8 @@
 
 use sfm_models::{Modality, SleepStage};
 use sfm_runtime::event::{
-    ChannelLedger, ChannelUse, EpochStatus, Event, Gap, Night, OvernightRisk, Pass, SleepEpoch,
-    Started, WindowEmbedding,
+    ApneaEstimate, ChannelLedger, ChannelUse, EpochStatus, Event, Gap, Night, OvernightRisk, Pass,
+    SleepEpoch, Started, WindowEmbedding,
 };
 use sfm_runtime::statistics::SleepStatistics;
 
@@ -154,7 +154,7 @@ impl Recording {
             bundle: "synthetic".to_owned(),
             bundle_sha256: "00".repeat(32),
             training_data: "nothing".to_owned(),
-            random_weights: true,
+            caution: Some("random weights".to_owned()),
             backend: "none: the events are made up".to_owned(),
         }))
     }
@@ -170,6 +170,12 @@ impl Recording {
                 percentiles: None,
                 tokens: self.patches(),
                 tokens_left_out: 0,
+            }),
+            apnea: Some(ApneaEstimate {
+                ahi_5: 0.75,
+                ahi_15: 0.5,
+                severity: [0.25, 0.25, 0.25, 0.25],
+                tokens: 2,
             }),
             ledger: vec![ChannelLedger { label: "C4-M1".to_owned(), ..Default::default() }],
             notes: vec!["made up".to_owned()],

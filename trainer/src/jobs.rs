@@ -4,16 +4,22 @@
 
 use std::io::{IsTerminal, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::cli::{FAILED, Failure, say};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::cli::{FAILED, Failure, USAGE, named, say};
+use crate::data::{read_capped, replace_bytes};
 
 /// Plain lines are at least this far apart, and a tenth of the time that has passed.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+const MAX_SETTINGS_BYTES: u64 = 1 << 20;
 
 /// How one recording went.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,6 +45,28 @@ pub struct Tally {
 /// disk.
 pub fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(16)
+}
+
+/// Writes to `path` with what settings a folder is being filled; a later run with others is refused,
+/// since it would leave what is there as it is: `otherwise` says what to do.
+///
+/// # Errors
+/// [`USAGE`] for other settings, [`FAILED`] if they cannot be written.
+pub fn keep_settings<T: Serialize + DeserializeOwned + PartialEq>(
+    path: &Path,
+    settings: &T,
+    otherwise: &str,
+) -> Result<(), Failure> {
+    if !path.exists() {
+        let text = serde_json::to_vec_pretty(settings).map_err(|e| (FAILED, named(path, &e)))?;
+        return replace_bytes(path, &text).map_err(|e| (e.exit_code(), e.to_string()));
+    }
+    let bytes =
+        read_capped(path, MAX_SETTINGS_BYTES).map_err(|e| (e.exit_code(), e.to_string()))?;
+    match serde_json::from_slice::<T>(&bytes) {
+        Ok(found) if found == *settings => Ok(()),
+        _ => Err((USAGE, named(path, &otherwise))),
+    }
 }
 
 /// Does `job` for every item, `workers` at once; `verb` names the work in progress and notes.
@@ -139,6 +167,8 @@ impl Shown {
                 bar.set_message(self.text());
                 bar.set_position(self.finished as u64);
             }
+            // The end is reported once, when everything is done.
+            None if self.finished == self.total => {}
             None if elapsed - self.last >= LINE_EVERY.max(elapsed / 10) => {
                 self.last = elapsed;
                 print(&self.text());

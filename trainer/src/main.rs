@@ -4,5 +4,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    sfm_trainer::memory::keep_freed();
     sfm_trainer::cli::main()
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use burn::module::ModuleMapper;
 use burn::prelude::*;
 use serde::{Deserialize, Serialize};
 use sfm_models::{Modality, SleepStage};
@@ -135,6 +136,12 @@ pub struct BaseNetwork<B: Backend> {
 }
 
 impl<B: Backend> BaseNetwork<B> {
+    /// A network with random weights.
+    pub fn init(config: NetworkConfig, device: &B::Device) -> Self {
+        let base = initialized(config.base().init(device));
+        Self { config, base }
+    }
+
     /// Adds sizes and weights to a checkpoint.
     ///
     /// # Errors
@@ -159,6 +166,16 @@ impl<B: Backend> BaseNetwork<B> {
         let base = config.base().init(device).load_record(record);
         Ok(Self { config, base })
     }
+}
+
+/// `module` with every weight drawn.
+///
+/// burn draws a weight when it is first used, and a clone made before that draws its own: an
+/// untrained module and its checkpoint would be two different networks.
+pub fn initialized<B: Backend, M: Module<B>>(module: M) -> M {
+    struct Draw;
+    impl<B: Backend> ModuleMapper<B> for Draw {}
+    module.map(&mut Draw)
 }
 
 /// Sizes of a head on the embeddings; the defaults are the published staging head's.
@@ -296,7 +313,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("last.ckpt");
         let device = Default::default();
-        let network = BaseNetwork::<Flex> { config: small(), base: small().base().init(&device) };
+        let network = BaseNetwork::<Flex>::init(small(), &device);
         let mut checkpoint = CheckpointWriter::new();
         network.write(&mut checkpoint).expect("serializes");
         checkpoint.write(&path).expect("writes");

@@ -89,16 +89,24 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
+    /// Refuses a folder with a run in it unless it is resumed, and one without if it is.
+    ///
+    /// # Errors
+    /// [`RunError::Exists`], [`RunError::NothingToResume`].
+    pub fn check(path: &Path, resume: bool) -> Result<(), RunError> {
+        match (resume, path.join(LAST).exists(), path.join(METRICS_JSONL).exists()) {
+            (true, false, _) => Err(RunError::NothingToResume(path.to_owned())),
+            (false, true, _) | (false, _, true) => Err(RunError::Exists(path.to_owned())),
+            _ => Ok(()),
+        }
+    }
+
     /// Opens `path` for a new run, or, with `resume`, for going on with the one it holds.
     ///
     /// # Errors
-    /// [`RunError`]; a folder with a run in it is refused unless it is resumed.
+    /// [`RunError`], as [`RunFolder::check`].
     pub fn open(path: &Path, resume: bool) -> Result<Self, RunError> {
-        match (resume, path.join(LAST).exists(), path.join(METRICS_JSONL).exists()) {
-            (true, false, _) => return Err(RunError::NothingToResume(path.to_owned())),
-            (false, true, _) | (false, _, true) => return Err(RunError::Exists(path.to_owned())),
-            _ => {}
-        }
+        Self::check(path, resume)?;
         let write = |path: &Path, source| RunError::Write { path: path.to_owned(), source };
         fs::create_dir_all(path).map_err(|e| write(path, e))?;
         let append = |name: &str| {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use sfm_models::{Bundle, Modality};
+use sfm_models::{Bundle, BundleError, Modality};
 
 use super::args::BundleAction;
 use super::{Failure, show};
@@ -14,15 +14,21 @@ use crate::pipeline::Network;
 /// The bundle inside the binary, for a first run without any download.
 const BUILT_IN: &[u8] = include_bytes!("../../../models/bundles/example.sfm");
 
-/// Opens `file`, or the built-in bundle.
+/// Opens `file`, or the built-in bundle, its tables included.
 pub(super) fn open(file: Option<&Path>) -> Result<Bundle, Failure> {
     match file {
-        Some(path) => {
-            Bundle::open(path).map_err(|e| Failure::bundle(format!("{} {e}", path.display())))
-        }
+        Some(path) => Bundle::open(path)
+            .and_then(with_tables)
+            .map_err(|e| Failure::bundle(format!("{} {e}", path.display()))),
         None => Bundle::from_bytes(BUILT_IN.to_vec())
             .map_err(|e| Failure::bundle(format!("the built-in bundle {e}; rebuild the program"))),
     }
+}
+
+fn with_tables(bundle: Bundle) -> Result<Bundle, BundleError> {
+    bundle.labels()?;
+    bundle.quantiles()?;
+    Ok(bundle)
 }
 
 pub(super) fn run(action: &BundleAction) -> Result<(), Failure> {
@@ -45,8 +51,11 @@ fn info(bundle: &Bundle) -> String {
     line("made by:", manifest.exporter.clone());
     line("license:", manifest.license.clone());
     line("training data:", manifest.training.data.clone());
-    if manifest.training.random_weights {
-        line("warning:", "random weights: results show arithmetic, nothing of a person".to_owned());
+    if let Some(commit) = &manifest.training.commit {
+        line("commit:", commit.clone());
+    }
+    if let Some(caution) = manifest.training.caution() {
+        line("warning:", caution.to_owned());
     }
     let of_base = format!(
         "embedding {}, {} layer(s), {} heads, windows of {} patches of {} samples at {} Hz",
@@ -69,13 +78,18 @@ fn info(bundle: &Bundle) -> String {
     line("staging head:", staging);
     let risk = manifest.risk.as_ref().map_or_else(none, |risk| {
         format!(
-            "{} relative log-hazards{}, first {} tokens of a night",
+            "{} relative log-hazards{}{}, first {} tokens of a night",
             risk.classes,
             if risk.has_labels { " with names" } else { "" },
+            if risk.has_quantiles { ", with quantiles of a reference cohort" } else { "" },
             risk.max_seq_length
         )
     });
     line("risk head:", risk);
+    let apnea = manifest.apnea.as_ref().map_or_else(none, |apnea| {
+        format!("presence and severity, first {} tokens of a night", apnea.max_seq_length)
+    });
+    line("apnea head:", apnea);
     for (name, value) in &manifest.metrics {
         line("metric:", format!("{name} = {value}"));
     }
@@ -92,7 +106,6 @@ fn none() -> String {
 /// Opening checks sizes and checksums; running shows that the engine takes every graph.
 fn verify(file: &Path) -> Result<(), Failure> {
     let bundle = open(Some(file))?;
-    bundle.labels().map_err(|e| Failure::bundle(format!("{} {e}", file.display())))?;
     let backend = Backend::choose(BackendChoice::Tract, 1).map_err(Failure::run)?;
     Network::load(&bundle, &backend)
         .and_then(|network| network.try_out())

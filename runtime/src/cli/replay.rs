@@ -167,8 +167,8 @@ impl Session {
                 self.started.modalities_absent.iter().map(|m| m.as_str()).collect();
             say(&format!("absent: no channel for {}; masked", absent.join(", ")));
         }
-        if self.started.random_weights {
-            say("warning: the bundle's weights are random; the output shows arithmetic only");
+        if let Some(caution) = &self.started.caution {
+            say(&format!("warning: {caution}"));
         }
         for warning in &self.warnings {
             say(&format!("warning: {warning}"));
@@ -364,7 +364,7 @@ fn started(
         bundle: manifest.name.clone(),
         bundle_sha256: bundle.sha256(),
         training_data: manifest.training.data.clone(),
-        random_weights: manifest.training.random_weights,
+        caution: manifest.training.caution().map(str::to_owned),
         backend: backend.why.clone(),
     }
 }

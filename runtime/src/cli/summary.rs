@@ -6,7 +6,7 @@ use std::path::Path;
 
 use sfm_models::SleepStage;
 
-use crate::event::{Night, OvernightRisk, Pass, Started};
+use crate::event::{ApneaEstimate, Night, OvernightRisk, Pass, Started};
 use crate::montage::is_hidden;
 use crate::sink::Labels;
 use crate::statistics::SleepStatistics;
@@ -48,15 +48,16 @@ pub fn table(
     if let Some(risk) = &night.risk {
         push_risk(&mut text, risk, labels);
     }
+    if let Some(apnea) = &night.apnea {
+        push_apnea(&mut text, apnea);
+    }
     for (index, note) in night.notes.iter().enumerate() {
         push_wrapped(&mut text, if index == 0 { "\nNote: " } else { "Note: " }, "      ", note);
     }
     let bundle = format!("{} ({})", started.bundle, started.training_data);
     push_wrapped(&mut text, "\nBundle: ", "        ", &bundle);
-    if started.random_weights {
-        let line = "random weights: these figures show that the arithmetic works, they mean \
-                    nothing about this person";
-        push_wrapped(&mut text, "Warning: ", "         ", line);
+    if let Some(caution) = &started.caution {
+        push_wrapped(&mut text, "Warning: ", "         ", caution);
     }
     let _ = writeln!(text, "Files: {}", printable(&out_dir.display().to_string()));
     text.push_str("Research software, not a medical device.\n");
@@ -139,6 +140,18 @@ fn push_risk(text: &mut String, risk: &OvernightRisk, labels: &Labels) {
     }
 }
 
+fn push_apnea(text: &mut String, apnea: &ApneaEstimate) {
+    let percent = |p: f32| format!("{:.0} %", 100.0 * p);
+    let [none, mild, moderate, severe] = apnea.severity.map(percent);
+    let line = format!(
+        "the network gives an apnea-hypopnea index of at least 5/h {}, of at least 15/h {}; none \
+         {none}, mild {mild}, moderate {moderate}, severe {severe}. No diagnosis.",
+        percent(apnea.ahi_5),
+        percent(apnea.ahi_15)
+    );
+    push_wrapped(text, "\nApnea: ", "  ", &line);
+}
+
 /// Text of a file as it may be shown: what a terminal would obey becomes `\u{fffd}`.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
@@ -191,6 +204,7 @@ mod tests {
             pass: Pass::Final,
             statistics: SleepStatistics::from_hypnogram(&hypnogram),
             risk: None,
+            apnea: None,
             ledger: vec![],
             notes: vec![],
         }
@@ -207,7 +221,7 @@ mod tests {
             bundle: "sleepfm-import".to_owned(),
             bundle_sha256: String::new(),
             training_data: "unknown".to_owned(),
-            random_weights: false,
+            caution: None,
             backend: String::new(),
         }
     }
@@ -271,7 +285,9 @@ Research software, not a medical device.
                 .to_owned(),
         ];
         night.risk = risk(vec![], None);
-        let started = Started { random_weights: true, ..started() };
+        let caution =
+            Some("random weights: these figures show that the arithmetic works".to_owned());
+        let started = Started { caution, ..started() };
         let text = table(&night, &started, &[], Path::new("out"), None);
         assert!(!text.contains("Overnight risk"));
         assert!(text.contains("random weights: these figures show that the arithmetic works"));

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::replace::ReplacedFile;
 use super::{Labels, Sink, SinkError};
-use crate::event::{ChannelLedger, Event, Night, OvernightRisk, Pass, Started};
+use crate::event::{ApneaEstimate, ChannelLedger, Event, Night, OvernightRisk, Pass, Started};
 use crate::statistics::SleepStatistics;
 
 /// Writes `night.json` and `risk.csv`.
@@ -28,6 +28,7 @@ struct NightFile<'a> {
     pass: Pass,
     statistics: &'a SleepStatistics,
     risk: Option<&'a OvernightRisk>,
+    apnea: Option<&'a ApneaEstimate>,
     gap_ledger: &'a [ChannelLedger],
     notes: &'a [String],
     provenance: Option<&'a Started>,
@@ -56,6 +57,7 @@ impl NightSink {
             pass: night.pass,
             statistics: &night.statistics,
             risk: night.risk.as_ref(),
+            apnea: night.apnea.as_ref(),
             gap_ledger: &night.ledger,
             notes: &night.notes,
             provenance: self.started.as_deref(),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{Failure, UNREADABLE, USAGE, named, say};
 use crate::config;
@@ -23,6 +23,7 @@ use crate::finetune::supervised::{Signals, Supervised};
 use crate::finetune::{FinetuneError, seed_of};
 use crate::network::NetworkConfig;
 use crate::nn::TrainBackend;
+use crate::recipe::Recipe;
 use crate::run::{BEST, RunFolder, SPLIT, StopFlag};
 
 /// Trains a head on stored embeddings.
@@ -107,16 +108,6 @@ struct ApneaArgs {
     /// The AHI of each recording.
     #[arg(long, value_name = "CSV")]
     demographics: PathBuf,
-}
-
-/// The sections of a recipe that are read here.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Recipe {
-    network: NetworkConfig,
-    staging: StagingRecipe,
-    risk: RiskRecipe,
-    apnea: ApneaRecipe,
 }
 
 /// Trains the head.

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use burn::backend::Flex;
 use burn::module::Module;
 use clap::Args;
-use sfm_models::BundleError;
+use sfm_models::manifest::Training;
 
-use super::{FAILED, Failure, REFUSED, UNREADABLE, named, say};
+use super::{Failure, REFUSED, UNREADABLE, bundle_failure, bundle_summary, named, say};
 use crate::export::bundle::{About, BundleBuilder};
 use crate::import::{self, ImportError};
 
@@ -62,8 +62,16 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
     let about = About {
         name: args.name.unwrap_or(stem),
         license: args.license,
-        random_weights: args.random_weights,
-        age_range: args.age_range,
+        training: if args.random_weights {
+            Training::random()
+        } else {
+            Training {
+                data: "not stated: imported from PyTorch checkpoints".into(),
+                random_weights: false,
+                simulated: false,
+                commit: None,
+            }
+        },
     };
     let mut bundle = BundleBuilder::new(&base, about);
     say(format_args!("base     {} parameters", base.base.num_params()));
@@ -74,7 +82,7 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
     }
     if let Some(folder) = &args.risk {
         let risk = import::risk(folder, &base, &device).map_err(import_failure)?;
-        bundle.risk(&risk);
+        bundle.risk(&risk.head, risk.max_seq_length, args.age_range);
         say(format_args!("risk     {} parameters", risk.head.num_params()));
     }
     if let Some(path) = &args.labels {
@@ -82,41 +90,8 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
         bundle.labels(labels).map_err(|e| (REFUSED, named(path, &e)))?;
     }
     let (manifest, sha256) = bundle.write(&args.out).map_err(|e| bundle_failure(&args.out, &e))?;
-    summary(&args.out, &manifest, &sha256);
+    bundle_summary(&args.out, &manifest, &sha256);
     Ok(())
-}
-
-fn summary(path: &Path, manifest: &sfm_models::Manifest, sha256: &str) {
-    let base = &manifest.base;
-    say(format_args!(
-        "sizes    embedding {}, {} heads, {} layers, feed-forward {}, window {} x {} samples at {} Hz",
-        base.embed_dim,
-        base.heads,
-        base.layers,
-        base.feed_forward,
-        base.window_patches,
-        manifest.preprocessing.patch_samples,
-        manifest.preprocessing.rate_hz,
-    ));
-    match &manifest.staging {
-        Some(head) => say(format_args!("stages   up to {} tokens at once", head.max_seq_length)),
-        None => say(format_args!("stages   none: the bundle has no staging head")),
-    }
-    match &manifest.risk {
-        Some(head) => say(format_args!(
-            "hazards  {}, from the first {} tokens, {}",
-            head.classes,
-            head.max_seq_length,
-            if head.has_labels { "with names" } else { "without names" },
-        )),
-        None => say(format_args!("hazards  none: the bundle has no risk head")),
-    }
-    if manifest.training.random_weights {
-        say(format_args!("weights  random: results mean nothing beyond arithmetic"));
-    }
-    say(format_args!("graphs   {}", manifest.graphs().len()));
-    say(format_args!("sha256   {sha256}"));
-    say(format_args!("written  {}", path.display()));
 }
 
 fn read_labels(path: &Path) -> std::io::Result<Vec<u8>> {
@@ -128,13 +103,4 @@ fn read_labels(path: &Path) -> std::io::Result<Vec<u8>> {
 
 fn import_failure(error: ImportError) -> Failure {
     (if error.is_unreadable() { UNREADABLE } else { REFUSED }, error.to_string())
-}
-
-fn bundle_failure(path: &Path, error: &BundleError) -> Failure {
-    let code = match error {
-        BundleError::Write(_) => FAILED,
-        BundleError::Read(_) => UNREADABLE,
-        _ => REFUSED,
-    };
-    (code, named(path, error))
 }

@@ -9,14 +9,14 @@ use sfm_models::manifest::Preprocessing;
 use sfm_runtime::cli::args::ChannelArgs;
 use sfm_runtime::montage::ChannelRules;
 
-use super::{FAILED, Failure, UNREADABLE, USAGE, named};
+use super::{Failure, UNREADABLE, USAGE, named};
 use crate::data::{self, EXTENSION};
 use crate::jobs::{self, Done};
 use crate::preprocess::{EXTENSIONS, Preprocess, preprocessing};
 
 /// What the store was made with, beside its cohorts.
 const ABOUT: &str = "store.json";
-const MAX_ABOUT_BYTES: u64 = 1 << 20;
+const OTHERWISE: &str = "the store was made with other rules, --map or --all-channels; use the same ones or another --out";
 
 /// Folders below --edf are kept. A recording that is in the store already is left as it is.
 #[derive(Args)]
@@ -59,15 +59,13 @@ pub fn run(args: PreprocessArgs) -> Result<(), Failure> {
         let reason = "holds no .edf or .bdf file; give the folder of the recordings";
         return Err((UNREADABLE, named(&args.edf, &reason)));
     }
-    keep_about(
-        &args.out,
-        &About {
-            preprocessing: preprocessing(),
-            rules: rules_are,
-            map: args.channels.map.clone(),
-            all_channels: args.all_channels,
-        },
-    )?;
+    let about = About {
+        preprocessing: preprocessing(),
+        rules: rules_are,
+        map: args.channels.map.clone(),
+        all_channels: args.all_channels,
+    };
+    jobs::keep_settings(&args.out.join(ABOUT), &about, OTHERWISE)?;
     let jobs = targets(&recordings);
     let workers = args.workers.map_or_else(jobs::default_workers, usize::from);
     let tally = jobs::run("preprocess", &jobs, workers, |job| {
@@ -123,24 +121,5 @@ fn rules(channels: &ChannelArgs) -> Result<(ChannelRules, String), Failure> {
         }
         (None, Some(toml)) => Ok((ChannelRules::read_toml(toml).map_err(refuse)?, hashed(toml)?)),
         (None, None) => Ok((ChannelRules::built_in().map_err(refuse)?, "built-in".to_owned())),
-    }
-}
-
-/// Writes `store.json`, or refuses to add to a store that was made in another way.
-fn keep_about(store: &Path, about: &About) -> Result<(), Failure> {
-    let path = store.join(ABOUT);
-    if !path.exists() {
-        let text = serde_json::to_vec_pretty(about).map_err(|e| (FAILED, named(&path, &e)))?;
-        return data::replace_bytes(&path, &text).map_err(|e| (e.exit_code(), e.to_string()));
-    }
-    let bytes =
-        data::read_capped(&path, MAX_ABOUT_BYTES).map_err(|e| (e.exit_code(), e.to_string()))?;
-    match serde_json::from_slice::<About>(&bytes) {
-        Ok(found) if found == *about => Ok(()),
-        _ => {
-            let reason = "the store was made with other rules, --map or --all-channels; \
-                          use the same ones or another --out";
-            Err((USAGE, named(&path, &reason)))
-        }
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rust_hdf5::{H5File, Hdf5Error};
 use sfm_models::Modality;
 
-use super::DataError;
+use super::{DataError, damaged, open_hdf5};
 
 /// 5-s tokens of 7 days.
 const MAX_TOKENS: usize = 7 * 86_400 / 5;
@@ -41,9 +41,7 @@ impl Night {
     /// [`DataError`] if it cannot be read, is damaged, or holds no modality at all.
     pub fn read(path: impl AsRef<Path>, modalities: &[Modality]) -> Result<Night, DataError> {
         let path = path.as_ref();
-        std::fs::metadata(path).map_err(|e| DataError::unreadable(path, e))?;
-        let file =
-            H5File::options().best_effort_locking().open(path).map_err(|e| damaged(path, &e))?;
+        let file = open_hdf5(path)?;
         let (tokens, embed_dim) = shape(&file, path)?;
         let mut night = Night {
             modalities: modalities.to_vec(),
@@ -99,7 +97,7 @@ impl Night {
 fn shape(file: &H5File, path: &Path) -> Result<(usize, usize), DataError> {
     let mut common = None;
     for name in file.dataset_names() {
-        if name.parse::<Modality>().is_err() {
+        if !Modality::ALL.iter().any(|modality| modality.as_str() == name) {
             continue;
         }
         let shape = file.dataset(&name).map_err(|e| damaged(path, &e))?.shape();
@@ -156,8 +154,4 @@ pub fn window_folder(dir: &Path) -> PathBuf {
     let mut name = dir.file_name().unwrap_or_default().to_owned();
     name.push(WINDOW_SUFFIX);
     dir.with_file_name(name)
-}
-
-fn damaged(path: &Path, error: &Hdf5Error) -> DataError {
-    DataError::refused(path, format!("is no intact HDF5 file ({error}); embed it again"))
 }

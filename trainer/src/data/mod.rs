@@ -8,6 +8,7 @@ pub mod embeddings;
 pub mod labels;
 pub mod split;
 pub mod store;
+pub mod windows;
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -17,6 +18,8 @@ pub use embeddings::Night;
 pub use labels::{Demographics, Events};
 pub use split::Split;
 pub use store::StoreFile;
+
+use rust_hdf5::{H5File, Hdf5Error};
 
 use crate::cli::{FAILED, UNREADABLE};
 
@@ -172,6 +175,38 @@ pub fn replace_bytes(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
         };
         write(part).map_err(|e| DataError::unwritable(path, e))
     })
+}
+
+/// Opens an HDF5 file for reading. One that is cut is refused even where all that is looked for lies
+/// in the part that is left, as the library in C does.
+pub(crate) fn open_hdf5(path: &Path) -> Result<H5File, DataError> {
+    let mut start = [0; 48];
+    let mut file = File::open(path).map_err(|e| DataError::unreadable(path, e))?;
+    let length = file.metadata().map_err(|e| DataError::unreadable(path, e))?.len();
+    let read = file.read(&mut start).map_err(|e| DataError::unreadable(path, e))?;
+    if let Some(end) = end_of_file(&start[..read])
+        && length < end
+    {
+        let reason = format!("is cut: {length} of {end} bytes; make it again");
+        return Err(DataError::refused(path, reason));
+    }
+    H5File::options().best_effort_locking().open(path).map_err(|e| damaged(path, &e))
+}
+
+/// Where the file's superblock, of any version, says that it ends.
+fn end_of_file(start: &[u8]) -> Option<u64> {
+    let place = match start.get(8)? {
+        0 => 40,
+        1 => 44,
+        _ => 28,
+    };
+    let bytes = start.get(place..place + 8)?;
+    Some(u64::from_le_bytes(bytes.try_into().ok()?))
+}
+
+/// The refusal of a file that the HDF5 library cannot read.
+pub(crate) fn damaged(path: &Path, error: &Hdf5Error) -> DataError {
+    DataError::refused(path, format!("is no intact HDF5 file ({error}); make it again"))
 }
 
 /// A file of at most `max_bytes`.

@@ -16,7 +16,7 @@ use super::{DataError, Demographics, read_capped, replace_bytes, study_id};
 /// The reference's has 8,000 recordings in 300 kB.
 const MAX_BYTES: u64 = 64 << 20;
 /// The stream of random numbers that draws splits.
-const STREAM: u64 = 0x5350_4c49_54;
+const STREAM: u64 = u64::from_be_bytes(*b"split   ");
 
 /// Recordings by what they serve for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

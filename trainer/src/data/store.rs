@@ -16,7 +16,7 @@ use sfm_models::Modality;
 use sfm_runtime::montage::ChannelRules;
 use sfm_runtime::signal::SignalInfo;
 
-use super::DataError;
+use super::{DataError, damaged, open_hdf5};
 
 /// Rate of the store, Hz.
 pub const RATE_HZ: u32 = 128;
@@ -34,6 +34,7 @@ const GZIP_LEVEL: u32 = 1;
 
 const LABEL: &str = "label";
 const MODALITY: &str = "modality";
+const NO_MODALITY: &str = "none";
 
 /// A channel of a [`StoreFile`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,14 +80,12 @@ impl StoreFile {
         path: &Path,
         rules: impl Fn() -> Option<&'a ChannelRules>,
     ) -> Result<Self, DataError> {
-        std::fs::metadata(path).map_err(|e| DataError::unreadable(path, e))?;
-        let file =
-            H5File::options().best_effort_locking().open(path).map_err(|e| damaged(path, &e))?;
+        let file = open_hdf5(path)?;
         let mut opened =
             StoreFile { path: path.to_owned(), channels: Vec::new(), datasets: Vec::new() };
         for name in file.dataset_names().into_iter().take(MAX_CHANNELS) {
+            let dataset = file.dataset(&name).map_err(|e| damaged(path, &e))?;
             // Annotations and the like may lie beside the channels.
-            let Ok(dataset) = file.dataset(&name) else { continue };
             let Some((samples, is_half)) = channel_shape(&dataset) else { continue };
             let label = text_attribute(&dataset, LABEL).unwrap_or_else(|| name.clone());
             let modality = match text_attribute(&dataset, MODALITY) {
@@ -210,10 +209,6 @@ fn text_attribute(dataset: &H5Dataset, name: &str) -> Option<String> {
     dataset.attr(name).ok()?.read_string().ok()
 }
 
-fn damaged(path: &Path, error: &Hdf5Error) -> DataError {
-    DataError::refused(path, format!("is no intact HDF5 file ({error}); preprocess it again"))
-}
-
 /// A recording of the store, being written.
 pub struct StoreWriter {
     path: PathBuf,
@@ -278,10 +273,7 @@ impl StoreWriter {
             attribute.write_string(text)
         };
         write(LABEL, label)?;
-        if let Some(modality) = modality {
-            write(MODALITY, modality.as_str())?;
-        }
-        Ok(())
+        write(MODALITY, modality.map_or(NO_MODALITY, Modality::as_str))
     }
 
     /// Completes the file and syncs it to the disk.

@@ -3,17 +3,16 @@
 use std::path::Path;
 
 use burn::prelude::*;
-use sfm_models::SleepStage;
-use sfm_models::bundle::{BundleError, BundleWriter, LABELS, Label};
+use sfm_models::bundle::{BundleError, BundleWriter, LABELS, Label, QUANTILES, recipe_name};
 use sfm_models::manifest::{
-    Base as BaseSizes, FORMAT_VERSION, Manifest, Preprocessing, Risk, SingleChannel, Staging,
-    Training,
+    Apnea, Base as BaseSizes, FORMAT_VERSION, Manifest, Preprocessing, Risk, SingleChannel,
+    Staging, Training,
 };
+use sfm_models::{ReferenceQuantiles, SleepStage};
 
-use super::{base_graphs, risk_graphs, staging_graphs};
-use crate::import::ImportedRisk;
+use super::{apnea_graphs, base_graphs, risk_graphs, staging_graphs};
 use crate::network::{BaseNetwork, NetworkConfig};
-use crate::nn::{Pooling, Stager};
+use crate::nn::{ApneaHead, Pooling, RiskHead, Stager};
 
 /// Order of the reference's low-pass.
 const LOWPASS_ORDER: usize = 4;
@@ -25,10 +24,8 @@ pub struct About {
     pub name: String,
     /// Licence of the weights.
     pub license: String,
-    /// The weights are random.
-    pub random_weights: bool,
-    /// Age in years that maps to 0 and to 1.
-    pub age_range: (f64, f64),
+    /// What the weights were trained on.
+    pub training: Training,
 }
 
 /// Collects graphs and manifest of a bundle, to be written with [`BundleBuilder::write`].
@@ -36,17 +33,11 @@ pub struct About {
 pub struct BundleBuilder {
     writer: BundleWriter,
     manifest: Manifest,
-    age_range: (f64, f64),
 }
 
 impl BundleBuilder {
     /// A bundle with the base network only.
     pub fn new<B: Backend>(network: &BaseNetwork<B>, about: About) -> Self {
-        let data = if about.random_weights {
-            "none: the weights are random, results mean nothing beyond arithmetic"
-        } else {
-            "not stated: imported from PyTorch checkpoints"
-        };
         let manifest = Manifest {
             format_version: FORMAT_VERSION,
             name: about.name,
@@ -61,12 +52,12 @@ impl BundleBuilder {
             base: base_sizes(&network.config),
             staging: None,
             risk: None,
-            training: Training { data: data.into(), random_weights: about.random_weights },
+            apnea: None,
+            training: about.training,
             metrics: Default::default(),
             files: Default::default(),
         };
-        let mut builder =
-            BundleBuilder { writer: BundleWriter::new(), manifest, age_range: about.age_range };
+        let mut builder = BundleBuilder { writer: BundleWriter::new(), manifest };
         builder.add(base_graphs(&network.base));
         builder
     }
@@ -83,19 +74,58 @@ impl BundleBuilder {
         self.add(staging_graphs(stager));
     }
 
-    /// Adds the risk head.
-    pub fn risk<B: Backend>(&mut self, imported: &ImportedRisk<B>) {
-        let [_, classes] = imported.head.hazards.weight.dims();
+    /// Adds a risk head that sees `max_seq_length` tokens of a night; `age_range` are the ages in
+    /// years that it takes as 0 and as 1.
+    pub fn risk<B: Backend>(
+        &mut self,
+        head: &RiskHead<B>,
+        max_seq_length: usize,
+        age_range: (f64, f64),
+    ) {
+        let [_, classes] = head.hazards.weight.dims();
         self.manifest.risk = Some(Risk {
             classes,
-            pooling_heads: pooling_heads(&imported.head.pooling),
-            demographics: imported.head.demographics.is_some(),
-            max_seq_length: imported.max_seq_length,
-            age_range: self.age_range,
+            pooling_heads: pooling_heads(&head.pooling),
+            demographics: head.demographics.is_some(),
+            max_seq_length,
+            age_range,
             has_labels: false,
             has_quantiles: false,
         });
-        self.add(risk_graphs(&imported.head));
+        self.add(risk_graphs(head));
+    }
+
+    /// Adds an apnea head that sees `max_seq_length` tokens of a night.
+    pub fn apnea<B: Backend>(&mut self, head: &ApneaHead<B>, max_seq_length: usize) {
+        self.manifest.apnea =
+            Some(Apnea { pooling_heads: pooling_heads(&head.pooling), max_seq_length });
+        self.add(apnea_graphs(head));
+    }
+
+    /// Adds where the hazards of a reference cohort lie.
+    ///
+    /// # Errors
+    /// [`BundleError::Quantiles`] without a risk head, or if they are not of its size.
+    pub fn quantiles(&mut self, quantiles: &ReferenceQuantiles) -> Result<(), BundleError> {
+        let risk = self.manifest.risk.as_mut().ok_or_else(|| {
+            BundleError::Quantiles("there is no risk head whose hazards they could be".into())
+        })?;
+        quantiles.check(risk.classes).map_err(BundleError::Quantiles)?;
+        let json =
+            serde_json::to_vec(quantiles).map_err(|e| BundleError::Quantiles(e.to_string()))?;
+        risk.has_quantiles = true;
+        self.writer.file(QUANTILES, json);
+        Ok(())
+    }
+
+    /// Adds held-out figures by name.
+    pub fn metrics(&mut self, metrics: impl IntoIterator<Item = (String, f64)>) {
+        self.manifest.metrics.extend(metrics);
+    }
+
+    /// Adds the configuration of the run that made `part` (`base`, `staging`, ...).
+    pub fn recipe(&mut self, part: &str, toml: Vec<u8>) {
+        self.writer.file(&recipe_name(part), toml);
     }
 
     /// Adds the hazards' names, a CSV `label_idx,phecode,phenotype`.

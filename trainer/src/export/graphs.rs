@@ -16,7 +16,9 @@ use crate::nn::lstm::LstmDirection;
 use crate::nn::risk::DEMOGRAPHICS;
 use crate::nn::tokenizer::ConvBlock;
 use crate::nn::transformer::ABSENT_SCORE;
-use crate::nn::{Base, BiLstm, Encoder, Pooling, RiskHead, Stager, Tokenizer, TransformerLayer};
+use crate::nn::{
+    ApneaHead, Base, BiLstm, Encoder, Pooling, RiskHead, Stager, Tokenizer, TransformerLayer,
+};
 
 /// A graph's name and the bytes of its ONNX file.
 pub type NamedGraph = (String, Vec<u8>);
@@ -53,6 +55,14 @@ pub fn risk_graphs<B: Backend>(head: &RiskHead<B>) -> Vec<NamedGraph> {
     vec![
         (graph::RISK_POOL.into(), pool(graph::RISK_POOL, &head.pooling, Free("M"), "x")),
         (graph::RISK_RNN.into(), risk_rnn(head)),
+    ]
+}
+
+/// The graphs of the apnea head.
+pub fn apnea_graphs<B: Backend>(head: &ApneaHead<B>) -> Vec<NamedGraph> {
+    vec![
+        (graph::APNEA_POOL.into(), pool(graph::APNEA_POOL, &head.pooling, Free("M"), "x")),
+        (graph::APNEA_RNN.into(), apnea_rnn(head)),
     ]
 }
 
@@ -261,6 +271,20 @@ fn risk_rnn<B: Backend>(head: &RiskHead<B>) -> Vec<u8> {
     let [_, classes] = head.hazards.weight.dims();
     g.output(&embedding, "embedding", &[Fixed(1), Fixed(embed_dim)]);
     g.output(&hazards, "log_hazard", &[Fixed(1), Fixed(classes)]);
+    g.finish()
+}
+
+fn apnea_rnn<B: Backend>(head: &ApneaHead<B>) -> Vec<u8> {
+    let mut g = GraphBuilder::new(graph::APNEA_RNN);
+    let [embed_dim, presences] = head.presence.weight.dims();
+    let [_, severities] = head.severity.weight.dims();
+    let x = g.input("x", &[Free("T"), Fixed(embed_dim)]);
+    let x = lstm(&mut g, &head.lstm, &x);
+    let embedding = g.node("ReduceMean", &[&x], &[Ints("axes", &[0]), Int("keepdims", 1)]);
+    let presence = linear(&mut g, "presence", &head.presence, &embedding);
+    let severity = linear(&mut g, "severity", &head.severity, &embedding);
+    g.output(&presence, "presence", &[Fixed(1), Fixed(presences)]);
+    g.output(&severity, "severity", &[Fixed(1), Fixed(severities)]);
     g.finish()
 }
 

@@ -3,5 +3,7 @@
 pub mod bundle;
 mod graphs;
 mod onnx;
+pub mod read;
+pub mod verify;
 
-pub use graphs::{NamedGraph, base_graphs, risk_graphs, staging_graphs};
+pub use graphs::{NamedGraph, apnea_graphs, base_graphs, risk_graphs, staging_graphs};

@@ -137,3 +137,11 @@ pub fn read_apnea<B: Backend>(
     let head = about.config.apnea(about.embed_dim).init(device).load_record(record);
     Ok((about, head))
 }
+
+/// Reads the quantiles of the training set's log-hazards from a risk head's best checkpoint.
+///
+/// # Errors
+/// [`RunError`] if the file cannot be read, or holds none.
+pub fn read_reference(path: &Path) -> Result<Vec<Vec<f32>>, RunError> {
+    CheckpointReader::open(path)?.json(REFERENCE)
+}

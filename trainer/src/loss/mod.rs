@@ -1,3 +1,4 @@
-//! What training minimizes.
+//! What training makes small.
 
+pub mod contrastive;
 pub mod cox;

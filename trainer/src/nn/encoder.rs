@@ -3,6 +3,7 @@
 use burn::nn::{LayerNorm, LayerNormConfig};
 use burn::prelude::*;
 
+use super::kernels::layer_norm;
 use super::{
     Kernels, Pooling, PoolingConfig, PositionalTable, PositionalTableConfig, TransformerLayer,
     TransformerLayerConfig,
@@ -59,7 +60,7 @@ impl EncoderConfig {
 impl<B: Kernels> Encoder<B> {
     /// `tokens` [N, T, E] and `present` [N, T]; absent tokens are never attended to.
     pub fn forward(&self, tokens: Tensor<B, 3>, present: Tensor<B, 2>) -> Encoded<B> {
-        let mut x = self.norm.forward(self.position.forward(tokens));
+        let mut x = layer_norm(self.position.forward(tokens), &self.norm);
         for layer in &self.layers {
             x = layer.forward(x, present.clone());
         }

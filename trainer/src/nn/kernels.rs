@@ -19,10 +19,26 @@ use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, TensorPrimitive};
 use burn_flex::FlexTensor;
 
+mod attention;
+mod block_norm;
+mod conv;
+mod dense;
+mod dropout;
+mod head;
+mod layer_norm;
 mod lstm;
 mod simd;
+mod sweeps;
+mod tokenizer;
 
+pub use attention::{attention, attention_chain};
+pub use dense::{Activation, dense, dense_chain};
+pub use layer_norm::layer_norm;
 pub use lstm::{bilstm, bilstm_chain};
+pub use tokenizer::{convolutions, convolutions_chain};
+
+/// LayerNorm's epsilon: PyTorch's and burn's default, which the whole network has.
+const NORM_EPSILON: f64 = 1e-5;
 
 /// A differentiable operation of N float tensors, on the CPU.
 pub trait Op<const N: usize>: Send + Sync + 'static {
@@ -54,7 +70,6 @@ pub struct Traced<B: Backend, const N: usize> {
 /// A backend that may have kernels. Where it has none, `Err` returns the inputs.
 pub trait Kernels: Backend {
     /// Runs `op` and keeps what its gradient needs.
-    #[allow(clippy::missing_errors_doc, clippy::type_complexity)]
     fn traced<const N: usize>(
         _op: impl Op<N>,
         inputs: [FloatTensor<Self>; N],
@@ -63,7 +78,6 @@ pub trait Kernels: Backend {
     }
 
     /// Runs `op`.
-    #[allow(clippy::missing_errors_doc)]
     fn run<const N: usize>(
         op: impl Op<N>,
         inputs: [FloatTensor<Self>; N],

@@ -3,6 +3,7 @@
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::prelude::*;
 
+use super::kernels::layer_norm;
 use super::{
     BiLstm, BiLstmConfig, Kernels, Pooling, PoolingConfig, PositionalTable, PositionalTableConfig,
     TransformerLayer, TransformerLayerConfig,
@@ -78,7 +79,7 @@ impl<B: Kernels> Stager<B> {
     ) -> Tensor<B, 3> {
         let x = pool_modalities(&self.pooling, tokens, present.clone());
         let any = present.max_dim(1).squeeze_dim(1);
-        let mut x = self.norm.forward(self.position.forward_from(x, first));
+        let mut x = layer_norm(self.position.forward_from(x, first), &self.norm);
         for layer in &self.layers {
             x = layer.forward(x, any.clone());
         }

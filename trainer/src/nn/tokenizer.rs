@@ -8,6 +8,7 @@ use burn::prelude::*;
 use burn::tensor::activation::elu;
 
 use super::Kernels;
+use super::kernels::{self, Activation};
 
 /// Channels before, between and after the convolutions.
 pub const CHANNELS: [usize; 7] = [1, 4, 8, 16, 32, 64, 128];
@@ -76,11 +77,8 @@ impl TokenizerConfig {
 impl<B: Kernels> Tokenizer<B> {
     /// `patches` [N, patch_samples] to [N, E].
     pub fn forward(&self, patches: Tensor<B, 2>) -> Tensor<B, 2> {
-        let mut x = patches.unsqueeze_dim(1);
-        for block in &self.blocks {
-            x = block.forward(x);
-        }
-        self.linear.forward(x.mean_dim(2).squeeze_dim(2))
+        let features = kernels::convolutions(patches, &self.blocks);
+        kernels::dense(features, &self.linear, Activation::None, None)
     }
 }
 

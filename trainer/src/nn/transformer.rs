@@ -6,9 +6,9 @@
 use burn::module::Initializer;
 use burn::nn::{Dropout, DropoutConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::prelude::*;
-use burn::tensor::activation::{relu, softmax};
 
 use super::Kernels;
+use super::kernels::{Activation, attention, dense, layer_norm};
 
 /// Added to the score of an absent key; far below any real score, and finite, so that a row
 /// with no key at all stays finite.
@@ -83,31 +83,22 @@ impl<B: Kernels> TransformerLayer<B> {
     /// `x` [N, T, E] and `present` [N, T] to [N, T, E]; absent tokens are never attended to.
     pub fn forward(&self, x: Tensor<B, 3>, present: Tensor<B, 2>) -> Tensor<B, 3> {
         if self.norm_first {
-            let x = x.clone() + self.attend(self.norm1.forward(x), present);
-            x.clone() + self.feed_forward(self.norm2.forward(x))
+            let x = x.clone() + self.attend(layer_norm(x, &self.norm1), present);
+            x.clone() + self.feed_forward(layer_norm(x, &self.norm2))
         } else {
-            let x = self.norm1.forward(x.clone() + self.attend(x, present));
-            self.norm2.forward(x.clone() + self.feed_forward(x))
+            let x = layer_norm(x.clone() + self.attend(x, present), &self.norm1);
+            layer_norm(x.clone() + self.feed_forward(x), &self.norm2)
         }
     }
 
     fn attend(&self, x: Tensor<B, 3>, present: Tensor<B, 2>) -> Tensor<B, 3> {
-        let [n, t, e] = x.dims();
-        let head_dim = e / self.heads;
-        let split = |rows: Tensor<B, 3>| rows.reshape([n, t, self.heads, head_dim]).swap_dims(1, 2);
-        let projected = self.in_proj.forward(x);
-        let query = split(projected.clone().narrow(2, 0, e)) / (head_dim as f64).sqrt();
-        let key = split(projected.clone().narrow(2, e, e));
-        let value = split(projected.narrow(2, 2 * e, e));
-        let bias = ((present - 1.0) * ABSENT_SCORE).reshape([n, 1, 1, t]);
-        let weights = softmax(query.matmul(key.transpose()) + bias, 3);
-        let context = self.dropout.forward(weights).matmul(value);
-        let context = context.swap_dims(1, 2).reshape([n, t, e]);
-        self.dropout.forward(self.out_proj.forward(context))
+        let projected = dense(x, &self.in_proj, Activation::None, None);
+        let context = attention(projected, present, self.heads, &self.dropout);
+        dense(context, &self.out_proj, Activation::None, Some(&self.dropout))
     }
 
     fn feed_forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        let inner = self.dropout.forward(relu(self.linear1.forward(x)));
-        self.dropout.forward(self.linear2.forward(inner))
+        let inner = dense(x, &self.linear1, Activation::Relu, Some(&self.dropout));
+        dense(inner, &self.linear2, Activation::None, Some(&self.dropout))
     }
 }

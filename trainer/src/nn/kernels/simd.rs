@@ -94,3 +94,61 @@ pub(super) fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let sign = simd.and_u32s(simd.transmute_u32s_f32s(x), simd.splat_u32s(1 << 31));
     simd.transmute_f32s_u32s(simd.or_u32s(simd.transmute_u32s_f32s(magnitude), sign))
 }
+
+/// x for x > 0, exp(x) - 1 below.
+#[inline(always)]
+pub(super) fn elu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let below = simd.min_f32s(simd.splat_f32s(0.0), x);
+    let negative = exp_minus_1(simd, simd.max_f32s(simd.splat_f32s(-87.0), below));
+    // Not the maximum of x and 0, which drops NaN on some instruction sets.
+    simd.add_f32s(simd.sub_f32s(x, below), negative)
+}
+
+/// exp(x) for x <= 0.
+#[inline(always)]
+pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let (two_to_n, exp_r_minus_1) = split_exp(simd, simd.max_f32s(simd.splat_f32s(-87.0), x));
+    simd.mul_add_e_f32s(two_to_n, exp_r_minus_1, two_to_n)
+}
+
+/// Floats that begin on a cache line, so that no vector lies across two.
+#[derive(Debug, Default)]
+pub(super) struct Aligned {
+    buffer: Vec<f32>,
+    skip: usize,
+}
+
+impl Aligned {
+    const LINE: usize = 16;
+
+    /// Zeros.
+    pub fn zeros(length: usize) -> Self {
+        let buffer = vec![0.0; length + Self::LINE];
+        let skip = buffer.as_ptr().align_offset(Self::LINE * size_of::<f32>()).min(Self::LINE);
+        Self { buffer, skip }
+    }
+
+    /// The values.
+    pub fn values(&self) -> &[f32] {
+        let end = self.buffer.len() - Self::LINE + self.skip;
+        &self.buffer[self.skip..end]
+    }
+
+    /// The values.
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        let end = self.buffer.len() - Self::LINE + self.skip;
+        &mut self.buffer[self.skip..end]
+    }
+}
+
+/// As vectors; `values` are whole ones.
+#[inline(always)]
+pub(super) fn vectors<S: Simd>(values: &[f32]) -> &[S::f32s] {
+    S::as_simd_f32s(values).0
+}
+
+/// As vectors; `values` are whole ones.
+#[inline(always)]
+pub(super) fn vectors_mut<S: Simd>(values: &mut [f32]) -> &mut [S::f32s] {
+    S::as_mut_simd_f32s(values).0
+}
