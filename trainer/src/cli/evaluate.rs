@@ -22,6 +22,7 @@ use crate::finetune::nights::{Nights, Tokens};
 use crate::finetune::risk::{Cohort, Variant, whole_log_hazards};
 use crate::finetune::staging::{Scored, stages_path};
 use crate::finetune::stretch::Subset;
+use crate::finetune::supervised::{Signals, Supervised};
 use crate::run::{BEST, RunError, SPLIT};
 
 /// Measures a head.
@@ -88,6 +89,9 @@ struct RiskArgs {
     /// Age, sex and subject.
     #[arg(long, value_name = "CSV")]
     demographics: PathBuf,
+    /// The store of signals, for a head of the variant `supervised`.
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
     /// The truth of a simulated cohort, for the ceiling of the C-index.
     #[arg(long, value_name = "JSON")]
     truth: Option<PathBuf>,
@@ -345,14 +349,16 @@ fn risk(args: &RiskArgs) -> Result<(), Failure> {
     }
     let tokens = Tokens::Recorded(about.config.max_seq_length);
     let mut nights = Nights::read(common.embeddings()?, &paths, tokens).map_err(failure)?;
-    fits(&about, &nights)?;
+    if about.signals.is_none() {
+        fits(&about, &nights)?;
+    }
     let range = about.age_range;
     let followed =
         Followed::find(&mut nights, &events, &people, range, about.demographics, &args.events)
             .map_err(failure)?;
     tell(&nights);
     let cohort = Cohort { nights, followed };
-    let log_hazards = log_hazards(&path, &about, &cohort)?;
+    let log_hazards = log_hazards(&path, &about, &cohort, args.store.as_deref())?;
     let ids: Vec<&str> = cohort.nights.recordings().iter().map(|r| r.id.as_str()).collect();
     let truth = match &args.truth {
         Some(path) => Some(
@@ -407,9 +413,23 @@ fn log_hazards(
     path: &Path,
     about: &HeadAbout,
     cohort: &Cohort<Nights>,
+    store: Option<&Path>,
 ) -> Result<Vec<f64>, Failure> {
     let device = Default::default();
-    let log_hazards = if about.variant == Some(Variant::DemographicsOnly) {
+    let log_hazards = if let Some((network, windows)) = &about.signals {
+        let missing = || (USAGE, "a supervised head takes signals: give --store".to_owned());
+        let store = store.ok_or_else(missing)?;
+        let (_, mut checkpoint) = HeadAbout::read(path, Kind::Risk).map_err(run_failure)?;
+        let record = checkpoint.record::<Flex, _>(WEIGHTS, &device).map_err(run_failure)?;
+        let head = Supervised::<Flex> {
+            base: network.base().init(&device),
+            risk: about.config.risk(about.embed_dim, about.classes, true).init(&device),
+        };
+        let head = burn::module::Module::load_record(head, record);
+        let nights = Signals::of(store, &cohort.nights, network, *windows).map_err(failure)?;
+        let cohort = Cohort { nights, followed: cohort.followed.clone() };
+        whole_log_hazards::<Flex, _, _>(&head, &cohort, Subset::ALL, &device)
+    } else if about.variant == Some(Variant::DemographicsOnly) {
         let (_, mut checkpoint) = HeadAbout::read(path, Kind::Risk).map_err(run_failure)?;
         let record = checkpoint.record::<Flex, _>(WEIGHTS, &device).map_err(run_failure)?;
         let config = about.config.demographics(about.embed_dim, about.classes);

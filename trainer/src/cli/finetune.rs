@@ -19,7 +19,9 @@ use crate::finetune::risk::{
 };
 use crate::finetune::staging::{Scored, Staging, StagingRecipe};
 use crate::finetune::stretch::Subset;
+use crate::finetune::supervised::{Signals, Supervised};
 use crate::finetune::{FinetuneError, seed_of};
+use crate::network::NetworkConfig;
 use crate::nn::TrainBackend;
 use crate::recipe::Recipe;
 use crate::run::{BEST, RunFolder, SPLIT, StopFlag};
@@ -94,6 +96,9 @@ struct RiskArgs {
     /// Overrides the recipe's variant.
     #[arg(long, value_enum)]
     variant: Option<Variant>,
+    /// The store of signals, for the variant `supervised`.
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -230,7 +235,7 @@ impl DeviceJob for Job<'_, StagingWork<'_>> {
 
 fn risk(args: RiskArgs) -> Result<(), Failure> {
     let common = &args.common;
-    let mut recipe = common.recipe()?.risk;
+    let Recipe { network, risk: mut recipe, .. } = common.recipe()?;
     common.override_fit(&mut recipe.fit);
     recipe.variant = args.variant.unwrap_or(recipe.variant);
     let people = people(&args.demographics)?;
@@ -252,7 +257,23 @@ fn risk(args: RiskArgs) -> Result<(), Failure> {
     recipe.check(train.nights.embed_dim()).map_err(|e| common.refuse("risk", e))?;
     tell("train", &train.nights);
     tell("validation", &validation.nights);
-    let about = recipe.about(train.nights.embed_dim(), &events.labels, &train.followed);
+    let mut about = recipe.about(train.nights.embed_dim(), &events.labels, &train.followed);
+    let store = match (recipe.variant, &args.store) {
+        (Variant::Supervised, None) => {
+            return Err((
+                USAGE,
+                "the variant supervised learns from signals: give --store".to_owned(),
+            ));
+        }
+        (Variant::Supervised, Some(store)) => {
+            network.check().map_err(|e| common.refuse("network", e))?;
+            about.embed_dim = network.embed_dim;
+            recipe.head.check(network.embed_dim).map_err(|e| common.refuse("risk.head", e))?;
+            about.signals = Some((network, recipe.windows));
+            Some(store.as_path())
+        }
+        _ => None,
+    };
     warn_of_censored(&args.events, &about)?;
     let device = common.device()?;
     let mut run = common.open("risk", &recipe, &split)?;
@@ -264,8 +285,19 @@ fn risk(args: RiskArgs) -> Result<(), Failure> {
         resume: common.resume,
         stop: &stop,
     };
-    let work = RiskWork { train: &train, validation: &validation, recipe: &recipe };
-    device.run(false, Job { work, around }).map_err(failure)?;
+    if let (Some(store), Some((network, windows))) = (store, &about.signals) {
+        let signals = |cohort: Cohort<Nights>| {
+            let nights = Signals::of(store, &cohort.nights, network, *windows)?;
+            Ok(Cohort { nights, followed: cohort.followed })
+        };
+        let (train, validation) =
+            (signals(train).map_err(failure)?, signals(validation).map_err(failure)?);
+        let work = RiskWork { train: &train, validation: &validation, recipe: &recipe };
+        device.run(false, Job { work, around }).map_err(failure)?;
+    } else {
+        let work = RiskWork { train: &train, validation: &validation, recipe: &recipe };
+        device.run(false, Job { work, around }).map_err(failure)?;
+    }
     say(format_args!("written {}", common.out.join(BEST).display()));
     Ok(())
 }
@@ -317,6 +349,21 @@ impl DeviceJob for Job<'_, RiskWork<'_, Nights>> {
                 fit_risk(self, head, device)
             }
         }
+    }
+}
+
+impl DeviceJob for Job<'_, RiskWork<'_, Signals>> {
+    type Output = Result<(), FinetuneError>;
+
+    fn run<B: TrainBackend>(self, device: &B::Device) -> Self::Output {
+        let (recipe, about) = (self.work.recipe, self.around.about);
+        B::seed(device, seed_of(recipe.fit.seed, u64::MAX));
+        let network = about.signals.as_ref().map(|(network, _)| network.clone());
+        let head = Supervised::<B> {
+            base: network.unwrap_or_default().base().init(device),
+            risk: recipe.head.risk(about.embed_dim, about.classes, true).init(device),
+        };
+        fit_risk(self, head, device)
     }
 }
 

@@ -8,8 +8,8 @@ use clap::{Parser, Subcommand};
 use sfm_models::{BundleError, Manifest};
 
 mod embed;
-mod export;
 mod evaluate;
+mod export;
 mod finetune;
 mod import;
 mod preprocess;

@@ -92,6 +92,7 @@ impl ApneaRecipe {
             learned: vec![true; SEVERITIES.len()],
             variant: None,
             recordings,
+            signals: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sfm_models::Modality;
 
 use super::risk::Variant;
-use crate::network::HeadConfig;
+use crate::network::{HeadConfig, NetworkConfig};
 use crate::nn::{ApneaHead, RiskHead, Stager};
 use crate::run::{CheckpointReader, RunError};
 
@@ -60,6 +60,8 @@ pub struct HeadAbout {
     pub variant: Option<Variant>,
     /// Recordings it was trained on.
     pub recordings: usize,
+    /// The base network of a supervised head, and the windows of a night that it sees.
+    pub signals: Option<(NetworkConfig, usize)>,
 }
 
 impl HeadAbout {
@@ -75,6 +77,9 @@ impl HeadAbout {
             reason: format!("{ABOUT}: {reason}"),
         };
         about.config.check(about.embed_dim).map_err(refused)?;
+        if let Some((network, _)) = &about.signals {
+            network.check().map_err(refused)?;
+        }
         if about.kind != kind {
             return Err(refused(format!("a head for {:?}, not {kind:?}", about.kind)));
         }

@@ -18,6 +18,7 @@ pub mod nights;
 pub mod risk;
 pub mod staging;
 pub mod stretch;
+pub mod supervised;
 
 /// Why fine-tuning ended early. One line.
 #[derive(Debug, thiserror::Error)]

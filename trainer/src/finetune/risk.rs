@@ -162,6 +162,7 @@ impl RiskRecipe {
             learned: train.with_events(),
             variant: Some(self.variant),
             recordings: train.len(),
+            signals: None,
         }
     }
 }

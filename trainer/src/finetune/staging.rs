@@ -146,6 +146,7 @@ impl StagingRecipe {
             learned: vec![true; SleepStage::COUNT],
             variant: None,
             recordings,
+            signals: None,
         }
     }
 }
