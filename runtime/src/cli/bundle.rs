@@ -12,7 +12,7 @@ use crate::montage::escaped;
 use crate::pipeline::Network;
 
 /// The bundle inside the binary, for a first run without any download.
-const BUILT_IN: &[u8] = include_bytes!("../../../models/bundles/example.sfm");
+const BUILT_IN: &[u8] = include_bytes!("../../../models/bundles/default.sfm");
 
 /// Opens `file`, or the built-in bundle, its tables included.
 pub(super) fn open(file: Option<&Path>) -> Result<Bundle, Failure> {

@@ -35,9 +35,10 @@ pub struct ExportArgs {
     /// Names of the hazards: label_idx,phecode,phenotype.
     #[arg(long, value_name = "CSV", requires = "risk")]
     labels: Option<PathBuf>,
-    /// Held-out figures that `evaluate` wrote; numbers in it go into the bundle by their path.
-    #[arg(long, value_name = "JSON")]
-    metrics: Vec<PathBuf>,
+    /// Held-out figures that `evaluate` wrote: its numbers go into the bundle, named by NAME and
+    /// the keys that lead to them.
+    #[arg(long, value_name = "NAME=JSON", value_parser = named_file)]
+    metrics: Vec<(String, PathBuf)>,
     /// What the weights were trained on, as every report will say it.
     #[arg(long, value_name = "TEXT")]
     data: String,
@@ -89,8 +90,8 @@ pub fn run(args: ExportArgs) -> Result<(), Failure> {
         bundle.apnea(&apnea, about.config.max_seq_length);
         add_recipe(&mut bundle, "apnea", folder)?;
     }
-    for path in &args.metrics {
-        bundle.metrics(read_metrics(path)?);
+    for (name, path) in &args.metrics {
+        bundle.metrics(read_metrics(name, path)?);
     }
     let (manifest, sha256) = bundle.write(&args.out).map_err(|e| bundle_failure(&args.out, &e))?;
     bundle_summary(&args.out, &manifest, &sha256);
@@ -140,12 +141,26 @@ fn add_recipe(bundle: &mut BundleBuilder, part: &str, folder: &Path) -> Result<(
     Ok(())
 }
 
+fn named_file(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+            Ok((name.to_owned(), path.into()))
+        }
+        _ => Err("give NAME=JSON, such as staging=figures/metrics.json".into()),
+    }
+}
+
 /// The numbers of a JSON file, named by the keys that lead to them.
-fn read_metrics(path: &Path) -> Result<BTreeMap<String, f64>, Failure> {
+fn read_metrics(name: &str, path: &Path) -> Result<BTreeMap<String, f64>, Failure> {
     let text = std::fs::read(path).map_err(|e| (UNREADABLE, named(path, &e)))?;
-    let value = serde_json::from_slice(&text).map_err(|e| (USAGE, named(path, &e)))?;
+    let mut value: serde_json::Value =
+        serde_json::from_slice(&text).map_err(|e| (USAGE, named(path, &e)))?;
+    if let Some(fields) = value.as_object_mut() {
+        // What the head is, not how it does.
+        fields.remove("head");
+    }
     let mut metrics = BTreeMap::new();
-    collect("", &value, &mut metrics);
+    collect(name, &value, &mut metrics);
     Ok(metrics)
 }
 
@@ -156,8 +171,7 @@ fn collect(name: &str, value: &serde_json::Value, metrics: &mut BTreeMap<String,
         }
         serde_json::Value::Object(fields) => {
             for (key, value) in fields {
-                let name = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
-                collect(&name, value, metrics);
+                collect(&format!("{name}.{key}"), value, metrics);
             }
         }
         _ => {}

@@ -21,7 +21,6 @@ use crate::finetune::staging::{Scored, Staging, StagingRecipe};
 use crate::finetune::stretch::Subset;
 use crate::finetune::supervised::{Signals, Supervised};
 use crate::finetune::{FinetuneError, seed_of};
-use crate::network::NetworkConfig;
 use crate::nn::TrainBackend;
 use crate::recipe::Recipe;
 use crate::run::{BEST, RunFolder, SPLIT, StopFlag};
