@@ -95,8 +95,8 @@ fn both_optimizers_and_objectives_learn_what_modalities_share() {
         let run = cohort.path(name);
         let train = losses(&run, "train");
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-        // Batches of 8: chance is ln 8 = 2.08.
-        assert!((1.9..2.3).contains(&train[0]), "{name}: begins at {}", train[0]);
+        // Batches of 8: chance is ln 8 = 2.08, less where modalities are missing.
+        assert!((1.4..2.3).contains(&train[0]), "{name}: begins at {}", train[0]);
         assert!(mean(&train[110..]) < 1.2, "{name}: ends at {}", mean(&train[110..]));
         let validation = losses(&run, "validation");
         let best = validation.iter().copied().fold(f64::INFINITY, f64::min);

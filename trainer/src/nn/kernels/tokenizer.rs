@@ -70,8 +70,9 @@ fn inputs<B: Backend>(block: &ConvBlock<B>) -> Vec<FloatTensor<B>> {
         conv.bias.as_ref().map(|bias| bias.val()),
         Some(batch_norm.gamma.val()),
         Some(batch_norm.beta.val()),
-        Some(batch_norm.running_mean.value_sync()),
-        Some(batch_norm.running_var.value_sync()),
+        // Read from a record they ask for gradients, which an operation has none of for them.
+        Some(batch_norm.running_mean.value_sync().detach()),
+        Some(batch_norm.running_var.value_sync().detach()),
         Some(norm.gamma.val()),
         norm.beta.as_ref().map(|beta| beta.val()),
     ];
