@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use sfm_models::manifest::Training;
 use sfm_tests::reference;
 use sfm_trainer::data::labels::hypnogram;
 use sfm_trainer::data::{Demographics, Events, Night, Split, StoreFile, find, study_id};
