@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::backend::{Autodiff, Flex};
 use burn::module::{AutodiffModule, Module};
@@ -129,6 +130,12 @@ fn staging_recipe(passes: u64) -> StagingRecipe {
     }
 }
 
+/// burn draws weights and dropout from one generator of the process: runs take turns.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Trains for the recipe's passes, or until `stop_after` steps.
 fn stage(
     made: &Made,
@@ -153,6 +160,7 @@ fn stage(
 
 #[test]
 fn a_stager_learns_stages_that_are_plain_to_see() {
+    let _turn = one_at_a_time();
     let made = made(8);
     let out = made.path("run");
     stage(&made, &out, &staging_recipe(25), false, false).expect("trains");
@@ -173,6 +181,7 @@ fn a_stager_learns_stages_that_are_plain_to_see() {
 
 #[test]
 fn a_run_that_was_stopped_continues_as_if_it_had_not_been() {
+    let _turn = one_at_a_time();
     let made = made(8);
     let recipe = staging_recipe(2);
     let (straight, stopped) = (made.path("straight"), made.path("stopped"));
@@ -195,6 +204,7 @@ fn a_run_that_was_stopped_continues_as_if_it_had_not_been() {
 
 #[test]
 fn a_loss_that_is_no_number_stops_and_names_recordings() {
+    let _turn = one_at_a_time();
     let made = made(8);
     let mut recipe = staging_recipe(3);
     let out = made.path("run");
@@ -208,6 +218,7 @@ fn a_loss_that_is_no_number_stops_and_names_recordings() {
 
 #[test]
 fn stages_without_one_that_is_known_are_refused() {
+    let _turn = one_at_a_time();
     let made = made(2);
     for path in &made.paths {
         let csv = made.path("stages").join(path).with_extension("csv");
@@ -223,6 +234,7 @@ fn stages_without_one_that_is_known_are_refused() {
 /// The two-pass gradient against one graph over all nights at once.
 #[test]
 fn the_gradient_of_batches_is_that_of_the_whole_set() {
+    let _turn = one_at_a_time();
     let made = made(7);
     let cohort = made.followed();
     let device = Default::default();
@@ -285,6 +297,7 @@ fn the_gradient_of_batches_is_that_of_the_whole_set() {
 
 #[test]
 fn a_risk_head_orders_what_it_was_trained_on_better_than_before() {
+    let _turn = one_at_a_time();
     let made = made(8);
     let cohort = made.followed();
     let device = Default::default();
@@ -294,7 +307,13 @@ fn a_risk_head_orders_what_it_was_trained_on_better_than_before() {
         batch: 3,
         steps_per_pass: 3,
         head: head(),
-        fit: Fit { passes: 10, patience: 100, learning_rate: 0.01, ..Fit::default() },
+        fit: Fit {
+            passes: 40,
+            patience: 100,
+            learning_rate: 0.02,
+            warmup_steps: 2,
+            ..Fit::default()
+        },
         ..RiskRecipe::default()
     };
     let about = recipe.about(E, &["a".into(), "b".into()], &cohort.followed);
