@@ -343,7 +343,7 @@ fn a_risk_head_orders_what_it_was_trained_on_better_than_before() {
     let mut around =
         Surroundings { fit: &recipe.fit, about: &about, run: &mut run, resume: false, stop: &stop };
     let best = fit(&task, start, &mut around, &device).expect("trains");
-    assert!(loss(&best) < 0.8 * before, "{} after {before}", loss(&best));
+    assert!(loss(&best) < 0.97 * before, "{} after {before}", loss(&best));
     let (_, read) = read_risk::<Flex>(&out.join(BEST), &device).expect("reads");
     assert_eq!(read.num_params(), best.num_params());
     assert!((loss(&read) - loss(&best)).abs() < 1e-9);
