@@ -62,7 +62,9 @@ fn ort_computes_what_tract_computes() {
     assert_eq!(bench.replay(&data(FILE), "--pass final").code, 0);
     let tract = bench.output();
     let file = data(FILE).into_os_string();
-    let args = ["--replay".into(), file, "--out".into(), "out".into()].into_iter();
+    let bundle = data("mini/mini.sfm").into_os_string();
+    let args = ["--replay".into(), file, "--bundle".into(), bundle, "--out".into(), "out".into()];
+    let args = args.into_iter();
     let more = ["--backend", "ort", "--pass", "final"].map(Into::into);
     let mut command = bench.command(args.chain(more));
     command.env("ORT_DYLIB_PATH", library);
