@@ -275,7 +275,7 @@ fn the_same_weights_give_the_same_bytes() {
             out.to_str().unwrap(),
         ]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        assert!(String::from_utf8(output.stdout).unwrap().contains("weights  random"));
+        assert!(String::from_utf8(output.stdout).unwrap().contains("caution  random weights"));
         std::fs::read(out).unwrap()
     });
     assert!(bundles[0] == bundles[1]);
