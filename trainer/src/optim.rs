@@ -339,7 +339,7 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
     }
 }
 
-/// The norm of all of a module's gradients together, [1] in float32, on the device; `None` if it
+/// The norm of all of a module's gradients together, `[1]` in float32, on the device; `None` if it
 /// has no gradient at all.
 pub fn norm<B: AutodiffBackend, M: AutodiffModule<B>>(
     module: &M,

@@ -210,7 +210,7 @@ impl PretrainError {
 pub struct Pretrainer<B: Backend> {
     /// The base network.
     pub base: Base<B>,
-    /// Logarithm of the logits' factor, [1].
+    /// Logarithm of the logits' factor, `[1]`.
     pub temperature: Param<Tensor<B, 1>>,
 }
 

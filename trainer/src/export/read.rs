@@ -1,5 +1,5 @@
 //! A bundle's networks as burn modules again, from the weights in its graphs, which are found by
-//! the names that [`super::graphs`] gives them. BatchNorm stays folded into the convolutions.
+//! the names that the exporter gives them. BatchNorm stays folded into the convolutions.
 //! Refuses graphs of other writers: their weights have other names.
 
 use std::collections::BTreeMap;

@@ -45,7 +45,7 @@ pub fn normalized<B: Backend>(embeddings: Tensor<B, 3>) -> Tensor<B, 3> {
 
 impl<B: Backend> Contrast<B> {
     /// Compares as `objective` says. `embeddings` [M, N, E] are [`normalized`], `present` [M, N] is
-    /// 1 where the modality is there, `temperature` [1] is the logarithm of the logits' factor.
+    /// 1 where the modality is there, `temperature` `[1]` is the logarithm of the logits' factor.
     pub fn new(
         objective: Objective,
         embeddings: Tensor<B, 3>,
@@ -104,7 +104,7 @@ impl<B: Backend> Contrast<B> {
         Self { logits: left.matmul(right.transpose()) * factor, valid }
     }
 
-    /// The cross-entropy of both directions, the mean over all rows and columns that are there, [1].
+    /// The cross-entropy of both directions, the mean over all rows and columns that are there, `[1]`.
     pub fn loss(&self) -> Tensor<B, 1> {
         let [_, windows, _] = self.logits.dims();
         let diagonal = Tensor::<B, 2>::eye(windows, &self.logits.device()).unsqueeze::<3>();
