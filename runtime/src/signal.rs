@@ -38,6 +38,52 @@ pub struct SignalInfo {
     pub digital_max: i32,
 }
 
+impl SignalInfo {
+    /// How digital values become physical ones; `None` where the limits define no scale.
+    pub fn scale(&self) -> Option<Scale> {
+        Scale::new((self.digital_min, self.digital_max), (self.physical_min, self.physical_max))
+    }
+}
+
+/// Digital to physical values by EDF's two pairs of limits. Recording and replay share it, so that
+/// a sample means the same to the bit whether it comes from a sensor or from the file.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scale {
+    /// Physical units per digital step.
+    gain: f64,
+    digital_min: f64,
+    physical_min: f64,
+}
+
+impl Scale {
+    /// The line through (digital minimum, physical minimum) and the maxima; `None` if either pair
+    /// is one value or a physical limit is no finite number.
+    pub fn new(digital: (i32, i32), physical: (f64, f64)) -> Option<Self> {
+        let (digital_min, digital_max) = (f64::from(digital.0), f64::from(digital.1));
+        let gain = (physical.1 - physical.0) / (digital_max - digital_min);
+        let usable = gain.is_finite() && gain != 0.0;
+        usable.then_some(Self { gain, digital_min, physical_min: physical.0 })
+    }
+
+    /// The physical value of a digital one.
+    pub fn physical(&self, digital: i32) -> f64 {
+        (f64::from(digital) - self.digital_min) * self.gain + self.physical_min
+    }
+}
+
+/// Contiguous digital samples of one channel of a live session, as its sensor sent them.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct DigitalBlock {
+    /// Index into [`StreamInfo::signals`].
+    pub channel: usize,
+    /// Index of the first sample on the channel's time axis, as in [`SampleBlock::start`]. Blocks
+    /// of a channel come in order and do not overlap; a jump is a gap.
+    pub start: u64,
+    /// Digital values. A block without any says that what lies before `start` and has not come
+    /// will not come.
+    pub samples: Vec<i32>,
+}
+
 /// Contiguous samples of one channel.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SampleBlock {
@@ -46,6 +92,7 @@ pub struct SampleBlock {
     /// Index of the first sample on the channel's own time axis: it lies `start / rate_hz`
     /// seconds behind the start of the recording. A jump from one block to the next is a gap.
     pub start: u64,
-    /// Physical values.
+    /// Physical values. A block without any says that what lies before `start` and has not come
+    /// will not come: nobody waits for it any longer.
     pub samples: Vec<f32>,
 }

@@ -7,6 +7,7 @@ use std::io::{Read, Seek, SeekFrom};
 use super::EdfError;
 use super::datetime::{DateTime, parse_edf_date, parse_edf_plus_date, parse_edf_time};
 use super::field::{self, Number};
+use crate::signal::Scale;
 
 /// Bytes of the fixed header, and again of each signal's.
 const BLOCK_BYTES: u64 = 256;
@@ -82,22 +83,20 @@ pub struct Signal {
     pub record_offset: u64,
     /// Carries time-stamped annotations instead of samples.
     pub is_annotation: bool,
-    /// Physical units per digital step; 0 if the limits define no scale.
-    gain: f64,
-    /// Physical value of `digital_min`; 0 if the limits define no scale.
-    base: f64,
+    /// `None` if the limits define no scale.
+    scale: Option<Scale>,
 }
 
 impl Signal {
     /// The physical value of a digital one. Every value is 0 where [`Signal::has_scale`] is not.
     pub fn physical(&self, digital: i32) -> f64 {
-        (f64::from(digital) - f64::from(self.digital_min)) * self.gain + self.base
+        self.scale.map_or(0.0, |scale| scale.physical(digital))
     }
 
     /// The digital and physical limits define a scale. Without one the samples mean nothing and
     /// read as 0, a flat channel.
     pub fn has_scale(&self) -> bool {
-        self.gain != 0.0
+        self.scale.is_some()
     }
 }
 
@@ -409,8 +408,7 @@ fn parse_signals(
             samples_per_record,
             record_offset,
             is_annotation,
-            gain: 0.0,
-            base: 0.0,
+            scale: None,
             label,
         };
         record_offset += (samples_per_record * sample_format.bytes()) as u64;
@@ -443,7 +441,7 @@ fn check_samples_per_record(samples: Option<f64>, label: &str) -> Result<usize, 
     Ok(samples as usize)
 }
 
-/// Sets gain and base, or leaves them 0 and warns where the limits define no scale.
+/// Sets the scale, or warns where the limits define none.
 fn scale(signal: &mut Signal, warnings: &mut Vec<String>) {
     let Signal { physical_min, physical_max, digital_min, digital_max, ref label, .. } = *signal;
     let digital_span = f64::from(digital_max) - f64::from(digital_min);
@@ -458,8 +456,7 @@ fn scale(signal: &mut Signal, warnings: &mut Vec<String>) {
         if digital_span < 0.0 {
             warnings.push(format!("'{label}': digital limits are swapped; read as written"));
         }
-        signal.gain = physical_span / digital_span;
-        signal.base = physical_min;
+        signal.scale = Scale::new((digital_min, digital_max), (physical_min, physical_max));
         return;
     };
     warnings.push(format!("'{label}': {complaint}; its samples are read as 0"));
