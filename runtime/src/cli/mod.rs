@@ -4,9 +4,15 @@
 
 pub mod args;
 mod bundle;
+pub mod endpoints;
 mod inspect;
+mod live;
+mod output;
 pub mod progress;
+mod recover;
 mod replay;
+mod run;
+mod setup;
 pub mod summary;
 
 use std::io::{ErrorKind, Write};
@@ -55,7 +61,8 @@ pub fn main() -> ExitCode {
     let result = match &args.command {
         Some(Command::Inspect { file, channels }) => inspect::run(file, channels),
         Some(Command::Bundle { action }) => bundle::run(action),
-        None => replay::run(&args.run),
+        Some(Command::Recover { dir, bundle }) => recover::run(dir, bundle.as_deref()),
+        None => run::run(&args.run),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

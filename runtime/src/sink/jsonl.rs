@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use super::{Sink, SinkError};
 use crate::event::Event;
 use crate::montage::is_hidden;
@@ -50,7 +52,15 @@ impl Sink for JsonlSink {
 /// # Errors
 /// [`serde_json::Error`] for an event that JSON cannot hold; there is none.
 pub fn json_line(event: &Event) -> Result<String, serde_json::Error> {
-    let json = serde_json::to_string(event)?;
+    json_text(event)
+}
+
+/// Anything as a line of JSON that no terminal obeys, its newline included.
+///
+/// # Errors
+/// [`serde_json::Error`] for what JSON cannot hold.
+pub fn json_text(value: &impl Serialize) -> Result<String, serde_json::Error> {
+    let json = serde_json::to_string(value)?;
     let mut line = String::with_capacity(json.len() + 1);
     for c in json.chars() {
         if is_hidden(c) {
