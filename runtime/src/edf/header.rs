@@ -11,6 +11,8 @@ use crate::signal::Scale;
 
 /// Bytes of the fixed header, and again of each signal's.
 const BLOCK_BYTES: u64 = 256;
+/// Place of the equipment in `Startdate dd-MMM-yyyy code technician equipment ...`.
+const EQUIPMENT_FIELD: usize = 4;
 /// The largest amplifiers have a few hundred channels.
 const MAX_SIGNALS: i32 = 4096;
 /// 24 h at 256 Hz in a single record is 22 million.
@@ -109,6 +111,8 @@ pub struct Header {
     pub continuity: Continuity,
     /// Start as written, whole seconds; `None` where it is no date.
     pub start: Option<DateTime>,
+    /// What recorded it, as EDF+ and BDF+ name it, e.g. `sfm-stream_0.1.0`; else empty.
+    pub equipment: String,
     /// Bytes before the first record.
     pub header_bytes: u64,
     /// Whole records in the file, whatever the header says.
@@ -164,6 +168,10 @@ impl Header {
         }
         let continuity = parse_continuity(reserved);
         let start = parse_start(date, time, continuity, &recording, &mut warnings);
+        let equipment = match continuity {
+            Continuity::Plain => String::new(),
+            _ => recording.split(' ').nth(EQUIPMENT_FIELD).unwrap_or_default().to_owned(),
+        };
         let signals =
             parse_signals(&table, signal_count, sample_format, &mut dirty, &mut warnings)?;
         check_rates(&signals, record_duration_s)?;
@@ -185,6 +193,7 @@ impl Header {
             sample_format,
             continuity,
             start,
+            equipment,
             header_bytes,
             record_count,
             record_duration_s,

@@ -8,15 +8,18 @@
 pub mod annotation;
 pub mod datetime;
 pub mod field;
+pub mod gap;
 pub mod header;
+mod hypnogram;
 pub mod record;
 pub mod writer;
 
 pub use annotation::{Annotation, annotations};
 pub use datetime::DateTime;
 pub use header::{Continuity, Header, SampleFormat, Signal};
+pub use hypnogram::HypnogramWriter;
 pub use record::RecordReader;
-pub use writer::{EdfWriter, HypnogramWriter, RecordingSpec, SignalSpec};
+pub use writer::{EdfWriter, RecordingSpec, SignalSpec};
 
 /// Why a file is not read or written. Every message is one line without the file's name.
 #[derive(Debug, thiserror::Error)]

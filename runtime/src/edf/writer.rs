@@ -1,13 +1,10 @@
 //! Writing EDF, EDF+ and BDF by streaming. Every record is written whole, then counted in the
 //! header at once: pyedflib, MNE and edfio all open a file with one record more than its header
-//! counts, so one killed at any moment opens. Never writes anything that identifies a person.
+//! counts, so one killed at any moment opens. A recording of a live session says -1 instead until
+//! it is finished, as the specification has it. Never writes anything that identifies a person.
 //! Refuses samples and texts that do not fit.
 
-use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
-use std::path::Path;
-
-use sfm_models::SleepStage;
 
 use super::EdfError;
 use super::annotation::Annotation;
@@ -17,9 +14,6 @@ use super::header::{Continuity, SampleFormat};
 
 /// Place and width of the record count in the header.
 const RECORD_COUNT: (u64, usize) = (236, 8);
-/// A scoring epoch, seconds.
-const EPOCH_S: f64 = 30.0;
-
 /// A recording to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordingSpec {
@@ -73,6 +67,8 @@ pub struct EdfWriter<W> {
     next_onset_s: f64,
     header_bytes: u64,
     record_count: u64,
+    /// The header counts every record at once, and not only at the end.
+    counts_at_once: bool,
     record: Vec<u8>,
 }
 
@@ -82,27 +78,110 @@ impl<W: Write + Seek> EdfWriter<W> {
     /// # Errors
     /// [`EdfError::Unwritable`] if a number does not fit its field, [`EdfError::Io`].
     pub fn new(mut output: W, spec: &RecordingSpec) -> Result<Self, EdfError> {
-        let sample_bytes = spec.sample_format.bytes();
-        let annotation_bytes = match spec.continuity {
-            Continuity::Plain => 0,
-            _ => spec.annotation_bytes.max(24).next_multiple_of(sample_bytes),
-        };
-        let header = header_bytes(spec, annotation_bytes / sample_bytes)?;
-        output.write_all(&header)?;
+        output.write_all(&header_bytes(spec, "X")?)?;
         output.flush()?;
-        Ok(EdfWriter {
+        Ok(Self::behind_header(output, spec))
+    }
+
+    /// Writes the header of a recording that is open: its number of records is -1 until
+    /// [`EdfWriter::finish`]. `equipment` is the name of what records, without spaces.
+    ///
+    /// # Errors
+    /// As [`EdfWriter::new`].
+    pub fn open_ended(
+        mut output: W,
+        spec: &RecordingSpec,
+        equipment: &str,
+    ) -> Result<Self, EdfError> {
+        output.write_all(&header_bytes(spec, equipment)?)?;
+        output.flush()?;
+        Ok(Self { counts_at_once: false, ..Self::behind_header(output, spec) })
+    }
+
+    /// Goes on behind the `record_count` records of a file that was begun with the same `spec`,
+    /// the last of which ends `next_onset_s` after the first sample. Writes nothing yet.
+    pub fn reopened(output: W, spec: &RecordingSpec, record_count: u64, next_onset_s: f64) -> Self {
+        Self { record_count, next_onset_s, ..Self::behind_header(output, spec) }
+    }
+
+    /// Sets the header's number of records to -1 until [`EdfWriter::finish`].
+    ///
+    /// # Errors
+    /// [`EdfError::Io`].
+    pub fn leave_open(&mut self) -> Result<(), EdfError> {
+        self.counts_at_once = false;
+        self.write_record_count(-1)
+    }
+
+    /// Writes the header of an EDF+C file without signals and with room for `annotation_bytes` in
+    /// each record. Other readers refuse a file without any record: an empty one holds the first
+    /// record's place until that is written over it.
+    ///
+    /// # Errors
+    /// As [`EdfWriter::new`].
+    pub fn annotations_only(
+        output: W,
+        start: Option<DateTime>,
+        record_duration_s: f64,
+        annotation_bytes: usize,
+    ) -> Result<Self, EdfError> {
+        let spec = RecordingSpec {
+            sample_format: SampleFormat::I16,
+            continuity: Continuity::Continuous,
+            start,
+            record_duration_s,
+            signals: Vec::new(),
+            annotation_bytes,
+        };
+        let mut writer = EdfWriter::new(output, &spec)?;
+        writer.write_record(&[], &[])?;
+        writer.record_count = 0;
+        writer.next_onset_s = 0.0;
+        Ok(writer)
+    }
+
+    fn behind_header(output: W, spec: &RecordingSpec) -> Self {
+        let signals = spec.signals.len() + usize::from(spec.continuity != Continuity::Plain);
+        EdfWriter {
             output,
             sample_format: spec.sample_format,
             continuity: spec.continuity,
             record_duration_s: spec.record_duration_s,
             samples_per_record: spec.signals.iter().map(|s| s.samples_per_record).collect(),
-            annotation_bytes,
+            annotation_bytes: annotation_bytes(spec),
             first_sample_s: spec.start.map_or(0.0, DateTime::fraction_s),
             next_onset_s: 0.0,
-            header_bytes: header.len() as u64,
+            header_bytes: 256 * (1 + signals) as u64,
             record_count: 0,
+            counts_at_once: true,
             record: Vec::new(),
-        })
+        }
+    }
+
+    /// Where the next record starts if it follows the last, seconds after the first sample.
+    pub fn next_onset_s(&self) -> f64 {
+        self.next_onset_s
+    }
+
+    /// Records written.
+    pub fn record_count(&self) -> u64 {
+        self.record_count
+    }
+
+    /// Bytes of one record.
+    pub fn record_bytes(&self) -> u64 {
+        let samples: usize = self.samples_per_record.iter().sum();
+        (samples * self.sample_format.bytes() + self.annotation_bytes) as u64
+    }
+
+    /// Bytes of the header and the whole records.
+    pub fn whole_bytes(&self) -> u64 {
+        self.header_bytes + self.record_count * self.record_bytes()
+    }
+
+    /// What is written to.
+    pub fn output(&self) -> &W {
+        &self.output
     }
 
     /// Writes the record that follows the last one: the digital samples of each signal, and
@@ -137,20 +216,24 @@ impl<W: Write + Seek> EdfWriter<W> {
         self.push_samples(samples)?;
         self.push_annotations(onset_s, annotations)?;
         // By count and not at the end: a record that a full disk cut short is written over.
-        let place = self.header_bytes + self.record_count * self.record.len() as u64;
-        self.output.seek(SeekFrom::Start(place))?;
+        self.output.seek(SeekFrom::Start(self.whole_bytes()))?;
         self.output.write_all(&self.record)?;
         self.record_count += 1;
-        self.write_record_count()?;
+        if self.counts_at_once {
+            self.write_record_count(self.record_count as i64)?;
+        }
         self.next_onset_s = onset_s + self.record_duration_s;
         Ok(())
     }
 
-    /// Hands the output back; the file is complete after each record anyway.
+    /// Counts the records if that is still to be done, and hands the output back.
     ///
     /// # Errors
     /// [`EdfError::Io`].
     pub fn finish(mut self) -> Result<W, EdfError> {
+        if !self.counts_at_once {
+            self.write_record_count(self.record_count as i64)?;
+        }
         self.output.flush()?;
         Ok(self.output)
     }
@@ -202,10 +285,11 @@ impl<W: Write + Seek> EdfWriter<W> {
         Ok(())
     }
 
-    fn write_record_count(&mut self) -> Result<(), EdfError> {
+    fn write_record_count(&mut self, count: i64) -> Result<(), EdfError> {
         let (place, width) = RECORD_COUNT;
         self.output.seek(SeekFrom::Start(place))?;
-        write!(self.output, "{:<width$}", self.record_count)?;
+        // One write: a kill between two would leave half a number.
+        self.output.write_all(format!("{count:<width$}").as_bytes())?;
         self.output.flush()?;
         Ok(())
     }
@@ -222,7 +306,16 @@ fn signed_seconds(onset_s: f64) -> String {
     if text.starts_with('-') { text } else { format!("+{text}") }
 }
 
-fn header_bytes(spec: &RecordingSpec, annotation_samples: usize) -> Result<Vec<u8>, EdfError> {
+/// Bytes of a record's annotation signal; 0 in plain files.
+fn annotation_bytes(spec: &RecordingSpec) -> usize {
+    match spec.continuity {
+        Continuity::Plain => 0,
+        _ => spec.annotation_bytes.max(24).next_multiple_of(spec.sample_format.bytes()),
+    }
+}
+
+fn header_bytes(spec: &RecordingSpec, equipment: &str) -> Result<Vec<u8>, EdfError> {
+    let annotation_samples = annotation_bytes(spec) / spec.sample_format.bytes();
     let mut signals = spec.signals.clone();
     if annotation_samples > 0 {
         signals.push(annotation_signal(spec.sample_format, annotation_samples));
@@ -234,7 +327,7 @@ fn header_bytes(spec: &RecordingSpec, annotation_samples: usize) -> Result<Vec<u
     }
     push_text(&mut out, "X X X X", 80);
     let plus_date = spec.start.map_or("X".into(), DateTime::edf_plus_date);
-    push_text(&mut out, &format!("Startdate {plus_date} X X X"), 80);
+    push_text(&mut out, &format!("Startdate {plus_date} X X {equipment}"), 80);
     push_text(&mut out, &spec.start.map_or("01.01.85".into(), DateTime::edf_date), 8);
     push_text(&mut out, &spec.start.map_or("00.00.00".into(), DateTime::edf_time), 8);
     push_number(&mut out, "header length", 256.0 * (1 + signals.len()) as f64)?;
@@ -298,57 +391,5 @@ fn annotation_signal(format: SampleFormat, samples_per_record: usize) -> SignalS
         digital_min,
         digital_max,
         samples_per_record,
-    }
-}
-
-/// Writes a hypnogram as EDF+C annotations with the standard texts: a record an epoch.
-#[derive(Debug)]
-pub struct HypnogramWriter {
-    writer: EdfWriter<File>,
-}
-
-impl HypnogramWriter {
-    /// Creates the file, replacing one that exists.
-    ///
-    /// # Errors
-    /// [`EdfError::Io`].
-    pub fn create(path: &Path, start: Option<DateTime>) -> Result<Self, EdfError> {
-        let spec = RecordingSpec {
-            sample_format: SampleFormat::I16,
-            continuity: Continuity::Continuous,
-            start,
-            record_duration_s: EPOCH_S,
-            signals: Vec::new(),
-            annotation_bytes: 80,
-        };
-        let mut writer = EdfWriter::new(File::create(path)?, &spec)?;
-        // Other readers refuse a file without any record: an empty one holds the first epoch's
-        // place until that is written over it.
-        writer.write_record(&[], &[])?;
-        writer.record_count = 0;
-        writer.next_onset_s = 0.0;
-        Ok(HypnogramWriter { writer })
-    }
-
-    /// Appends the next epoch; `None` is one that could not be scored.
-    ///
-    /// # Errors
-    /// [`EdfError::Io`].
-    pub fn append(&mut self, stage: Option<SleepStage>) -> Result<(), EdfError> {
-        let epoch = Annotation {
-            onset_s: self.writer.next_onset_s,
-            duration_s: Some(EPOCH_S),
-            text: stage.map_or("Sleep stage ?", SleepStage::edf_text).to_owned(),
-        };
-        self.writer.write_record(&[], &[epoch])
-    }
-
-    /// Closes the file; it is complete after each epoch anyway.
-    ///
-    /// # Errors
-    /// [`EdfError::Io`].
-    pub fn finish(self) -> Result<(), EdfError> {
-        self.writer.finish()?.sync_all()?;
-        Ok(())
     }
 }

@@ -1,21 +1,21 @@
 //! An EDF or BDF file as a source. Channels advance together, at most about a second at a time,
-//! whatever the record length; EDF+D holes become jumps of [`SampleBlock::start`], and records
-//! that lie before what was already read are dropped. Refuses files without a whole record.
+//! whatever the record length; EDF+D holes and the gaps that a record declares become jumps of
+//! [`SampleBlock::start`], and records that lie before what was already read are dropped. Refuses
+//! files without a whole record.
 
+mod timeline;
+
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::Path;
 
+use self::timeline::Timeline;
 use super::{Source, SourceError};
-use crate::edf::{Continuity, EdfError, Header, RecordReader};
+use crate::edf::gap::{self, Missing, Reason, Sampling};
+use crate::edf::{EdfError, Header, RecordReader};
 use crate::signal::{SampleBlock, SignalInfo, StreamInfo};
 
-/// Records closer than this to where the last ended are contiguous, seconds: recorders round
-/// onsets, and their clocks drift against the samples.
-const ONSET_TOLERANCE_S: f64 = 0.002;
-/// A record placed further from the first than this has a damaged onset, seconds (7 days). Time
-/// without samples costs as many epochs as time with them.
-const MAX_ONSET_S: f64 = 7.0 * 86_400.0;
 /// Largest block, samples.
 const MAX_BLOCK_SAMPLES: usize = 1 << 16;
 
@@ -33,6 +33,40 @@ pub struct EdfSource<R = File> {
     cursor: Cursor,
     /// Where each channel's next block starts if nothing is missing, samples.
     next_sample: Vec<u64>,
+    /// Channels whose samples ended in this record or before it.
+    ended: Vec<bool>,
+    declared: Declared,
+}
+
+/// What the current record declares missing.
+#[derive(Debug, Default)]
+struct Declared {
+    channels: HashMap<String, Sampling>,
+    /// The record it is known of.
+    record: Option<u64>,
+    /// In order of channel, then of time.
+    missing: Vec<Missing>,
+}
+
+impl Declared {
+    fn of(header: &Header, signals: &[usize]) -> Self {
+        let mut channels = HashMap::new();
+        for (channel, signal) in signals.iter().filter_map(|&i| header.signals.get(i)).enumerate() {
+            let samples_per_record = signal.samples_per_record;
+            let rate_hz = header.rate_hz(signal);
+            let sampling = Sampling { channel, samples_per_record, rate_hz };
+            channels.entry(signal.label.clone()).or_insert(sampling);
+        }
+        Declared { channels, ..Declared::default() }
+    }
+
+    /// The first that ends behind `sample` of a channel.
+    fn next(&self, channel: usize, sample: usize) -> Option<&Missing> {
+        let before =
+            |missing: &Missing| (missing.channel, missing.samples.end) <= (channel, sample);
+        let index = self.missing.partition_point(before);
+        self.missing.get(index).filter(|missing| missing.channel == channel)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +113,8 @@ impl<R: Read + Seek> EdfSource<R> {
             name: name.to_owned(),
             selected: (0..signals.len()).collect(),
             next_sample: vec![0; signals.len()],
+            ended: vec![false; signals.len()],
+            declared: Declared::of(reader.header(), &signals),
             reader,
             info,
             signals,
@@ -113,6 +149,7 @@ impl<R: Read + Seek> EdfSource<R> {
     pub fn rewind(&mut self) {
         self.cursor = Cursor::default();
         self.next_sample.fill(0);
+        self.ended.fill(false);
     }
 
     /// Into how many slices a record is cut.
@@ -133,7 +170,8 @@ impl<R: Read + Seek> EdfSource<R> {
         wanted.max(longest.div_ceil(MAX_BLOCK_SAMPLES)).clamp(1, longest.max(1))
     }
 
-    /// Reads the current slice of a channel; `false` if nothing of it is new.
+    /// Reads what follows in the current slice of a channel, up to a gap or behind one; `false` if
+    /// nothing of the slice is left.
     fn read_slice(
         &mut self,
         channel: usize,
@@ -145,24 +183,58 @@ impl<R: Read + Seek> EdfSource<R> {
         let Some(&index) = self.signals.get(channel) else { return Ok(false) };
         let Some(signal) = header.signals.get(index) else { return Ok(false) };
         let Some(next_sample) = self.next_sample.get_mut(channel) else { return Ok(false) };
+        let Some(has_ended) = self.ended.get_mut(channel) else { return Ok(false) };
 
         let per_record = signal.samples_per_record;
         let (first, end) = (per_record * slice / slices, per_record * (slice + 1) / slices);
         let record_start = self.timeline.record_start(record, per_record, header.rate_hz(signal));
         let start = record_start + first as i64;
         let already_read = next_sample.saturating_sub_signed(start).min((end - first) as u64);
-        let first = first + already_read as usize;
+        let mut first = first + already_read as usize;
         if first == end {
             return Ok(false);
         }
+        let place = |sample: usize| record_start.saturating_add(sample as i64).unsigned_abs();
+        let mut upto = end;
+        while let Some(missing) = self.declared.next(channel, first) {
+            if missing.samples.start > first {
+                upto = missing.samples.start.min(end);
+                break;
+            }
+            // Up to its end a channel is known to be silent, behind it nothing was ever said.
+            let is_end = missing.reason == Reason::End;
+            let known = if is_end { first } else { missing.samples.end.min(end) };
+            if is_end || known == end {
+                let is_news = !(is_end && *has_ended);
+                *has_ended = is_end;
+                *next_sample = place(if is_end { missing.samples.end.max(end) } else { end });
+                block.channel = channel;
+                block.start = place(known);
+                block.samples.clear();
+                return Ok(is_news);
+            }
+            first = known;
+        }
+        *has_ended = false;
         block.channel = channel;
-        block.start = start.saturating_add_unsigned(already_read).unsigned_abs();
+        block.start = place(first);
         block.samples.clear();
-        *next_sample = block.start + (end - first) as u64;
+        *next_sample = place(upto);
         self.reader
-            .physical(record, index, first..end, &mut block.samples)
+            .physical(record, index, first..upto, &mut block.samples)
             .map_err(|error| unreadable(&self.name, &error))?;
         Ok(true)
+    }
+
+    /// Reads what the current record declares missing, once.
+    fn read_declared(&mut self) -> Result<(), SourceError> {
+        let Declared { channels, record, missing } = &mut self.declared;
+        if *record == Some(self.cursor.record) {
+            return Ok(());
+        }
+        *record = Some(self.cursor.record);
+        gap::missing(&mut self.reader, self.cursor.record, channels, missing)
+            .map_err(|error| unreadable(&self.name, &error))
     }
 }
 
@@ -183,11 +255,12 @@ impl<R: Read + Seek + Send> Source for EdfSource<R> {
                 }
                 continue;
             };
-            let filled = self.read_slice(channel, slices, block)?;
-            self.cursor.selected += 1;
-            if filled {
+            self.read_declared()?;
+            // A slice with gaps is several blocks.
+            if self.read_slice(channel, slices, block)? {
                 return Ok(true);
             }
+            self.cursor.selected += 1;
         }
         Ok(false)
     }
@@ -250,112 +323,5 @@ fn describe(
             })
             .collect(),
         warnings,
-    }
-}
-
-/// Where the records lie in time. Memory grows with the number of holes, not of records.
-#[derive(Debug)]
-struct Timeline {
-    /// Header's start to the first sample, seconds.
-    first_sample_s: f64,
-    /// Stretches of contiguous records by their first record, the first of them record 0.
-    stretches: Vec<Stretch>,
-    duration_s: f64,
-}
-
-#[derive(Debug)]
-struct Stretch {
-    first_record: u64,
-    /// Seconds after the first sample of the recording.
-    start_s: f64,
-}
-
-impl Timeline {
-    fn read<R: Read + Seek>(
-        reader: &mut RecordReader<R>,
-        warnings: &mut Vec<String>,
-    ) -> Result<Timeline, EdfError> {
-        let first_onset = reader.record_onset_s(0)?;
-        if reader.header().timekeeper().is_some() && first_onset.is_none() {
-            warnings.push("the first record has no onset; 0 s is taken".into());
-        }
-        let first_sample_s = first_onset.filter(|s| s.abs() < MAX_ONSET_S).unwrap_or_default();
-        if reader.header().continuity == Continuity::Discontinuous
-            && reader.header().timekeeper().is_some()
-        {
-            return Timeline::scan(reader, first_sample_s, warnings);
-        }
-        let record_duration_s = reader.header().record_duration_s;
-        let record_count = reader.header().record_count;
-        let timeline = Timeline {
-            first_sample_s,
-            stretches: vec![Stretch { first_record: 0, start_s: 0.0 }],
-            duration_s: record_count as f64 * record_duration_s,
-        };
-        let last = record_count.saturating_sub(1);
-        if let Some(onset_s) = reader.record_onset_s(last)? {
-            let late_s = onset_s - first_sample_s - last as f64 * record_duration_s;
-            if late_s.abs() > record_duration_s {
-                warnings.push(format!(
-                    "marked as continuous, but the last record is {late_s:.1} s off; read as continuous"
-                ));
-            }
-        }
-        Ok(timeline)
-    }
-
-    /// Reads every record's onset.
-    fn scan<R: Read + Seek>(
-        reader: &mut RecordReader<R>,
-        first_sample_s: f64,
-        warnings: &mut Vec<String>,
-    ) -> Result<Timeline, EdfError> {
-        let record_duration_s = reader.header().record_duration_s;
-        let mut stretches = vec![Stretch { first_record: 0, start_s: 0.0 }];
-        let (mut follows_s, mut duration_s) = (0.0, 0.0_f64);
-        let (mut unknown, mut holes, mut hole_s) = (0_u64, 0_u64, 0.0);
-        let (mut overlaps, mut overlap_s) = (0_u64, 0.0);
-        for record in 0..reader.header().record_count {
-            let onset = reader.record_onset_s(record)?.map(|onset| onset - first_sample_s);
-            let onset = onset.filter(|s| s.abs() < MAX_ONSET_S);
-            unknown += u64::from(onset.is_none());
-            let mut start_s = onset.unwrap_or(follows_s);
-            if (start_s - follows_s).abs() <= ONSET_TOLERANCE_S {
-                start_s = follows_s;
-            } else {
-                stretches.push(Stretch { first_record: record, start_s });
-            }
-            if start_s > duration_s + ONSET_TOLERANCE_S {
-                holes += 1;
-                hole_s += start_s - duration_s;
-            } else if start_s < duration_s - ONSET_TOLERANCE_S {
-                overlaps += 1;
-                overlap_s += (duration_s - start_s).min(record_duration_s);
-            }
-            follows_s = start_s + record_duration_s;
-            duration_s = duration_s.max(follows_s);
-        }
-        if unknown > 0 {
-            warnings
-                .push(format!("{unknown} record(s) without an onset; taken to follow the last"));
-        }
-        if holes > 0 {
-            warnings.push(format!("{holes} hole(s) in the recording, {hole_s:.1} s in all"));
-        }
-        if overlaps > 0 {
-            warnings.push(format!(
-                "{overlaps} record(s) overlap earlier ones; {overlap_s:.1} s of them dropped"
-            ));
-        }
-        Ok(Timeline { first_sample_s, stretches, duration_s })
-    }
-
-    /// Index of a record's first sample on a channel's time axis.
-    fn record_start(&self, record: u64, samples_per_record: usize, rate_hz: f64) -> i64 {
-        let behind = self.stretches.partition_point(|s| s.first_record <= record);
-        let Some(stretch) = self.stretches.get(behind.saturating_sub(1)) else { return 0 };
-        // Rounded once per stretch, so that rounding cannot open gaps between its records.
-        let stretch_start = (stretch.start_s * rate_hz).round() as i64;
-        stretch_start + (record - stretch.first_record) as i64 * samples_per_record as i64
     }
 }
