@@ -16,6 +16,7 @@ pub mod night;
 pub mod pipeline;
 pub mod ring;
 pub mod signal;
+pub mod sim;
 pub mod sink;
 pub mod source;
 pub mod staging;
