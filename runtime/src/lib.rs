@@ -19,6 +19,7 @@ pub mod pipeline;
 pub mod recorder;
 pub mod ring;
 pub mod signal;
+pub mod sim;
 pub mod sink;
 pub mod source;
 pub mod staging;
