@@ -21,6 +21,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod cobs;
 mod delta;
 mod frame;
 mod message;

@@ -3,11 +3,18 @@
     wire_protocol.py check GOLDEN.json   decode and encode the golden vectors; exit 1 if one differs
     wire_protocol.py send                write a session of one sensor to standard output, with noise
     wire_protocol.py receive             read frames from standard input, print a line of JSON each
+    wire_protocol.py host COMMAND...     be the host of a device, a program that speaks on its standard input
+                                         and output: two blocks of each channel; exit 1 if it does not
+                                         follow the page or takes more than 60 s
 """
 
 import json
+import os
+import selectors
 import struct
+import subprocess
 import sys
+import time
 import zlib
 
 MAX_FRAME_BYTES = 1024
@@ -318,6 +325,66 @@ def receive(source, direction="host"):
                 print(json.dumps({"refused": str(reason)}))
 
 
+def host(command):
+    device = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        messages = converse(device)
+    finally:
+        device.kill()
+    hello = next(m for m in messages if m["type"] == "Hello")
+    assert (hello["protocol"], hello["schema"]) == (1, SCHEMA), hello
+    channels = {m["channel"]: m for m in messages if m["type"] == "Channel"}
+    assert sorted(channels) == list(range(hello["channels"])), channels
+    assert any(m["type"] == "TimeReply" and m["request"] == 7 for m in messages), "no time reply"
+    assert any(m["type"] == "Status" for m in messages), "no status"
+    for index, channel in channels.items():
+        blocks = [m for m in messages if m["type"] == "Samples" and m["channel"] == index]
+        next_counter = blocks[0]["counter"]
+        for block in blocks:
+            assert block["counter"] == next_counter, (block, next_counter)
+            values = unpack(block["format"], bytes.fromhex(block["payload"]))
+            assert all(channel["digital_min"] <= v <= channel["digital_max"] for v in values), block
+            next_counter += len(values)
+        count = next_counter - blocks[0]["counter"]
+        print(f"{channel['label']}: {count} samples, {sorted({b['format'] for b in blocks})}")
+        ticks = blocks[-1]["tick"] - blocks[0]["tick"]
+        expected = ticks / hello["tick_hz"] * channel["samples"] / channel["seconds"]
+        assert abs(blocks[-1]["counter"] - blocks[0]["counter"] - expected) <= 1, (channel, expected)
+
+
+def converse(device):
+    """Starts a device, asks for its time, acknowledges every block: what it sent until two blocks of
+    each channel were there."""
+    def say(**message):
+        device.stdin.write(b"\0" + encode("host", message))
+        device.stdin.flush()
+
+    selector = selectors.DefaultSelector()
+    selector.register(device.stdout, selectors.EVENT_READ)
+    messages, rest, deadline = [], b"", time.monotonic() + 60
+    blocks = {}
+    say(type="Start")
+    say(type="TimeRequest", request=7)
+    while not blocks or min(blocks.values()) < 2:
+        assert time.monotonic() < deadline, messages
+        if not selector.select(0.1):
+            continue
+        received = os.read(device.stdout.fileno(), 65536)
+        assert received, "the device ended"
+        *frames, rest = (rest + received).split(b"\0")
+        for frame in filter(None, frames):
+            message = decode("device", frame)
+            messages.append(message)
+            if message["type"] == "Channel":
+                blocks.setdefault(message["channel"], 0)
+            if message["type"] == "Samples":
+                blocks[message["channel"]] += 1
+                end = message["counter"] + len(unpack(message["format"], bytes.fromhex(message["payload"])))
+                say(type="Acknowledge", channel=message["channel"], counter=end)
+    say(type="Stop")
+    return messages
+
+
 def main():
     if sys.argv[1:2] == ["check"] and len(sys.argv) == 3:
         check(sys.argv[2])
@@ -325,6 +392,8 @@ def main():
         send(sys.stdout.buffer)
     elif sys.argv[1:] == ["receive"]:
         receive(sys.stdin.buffer)
+    elif sys.argv[1:2] == ["host"] and len(sys.argv) > 2:
+        host(sys.argv[2:])
     else:
         raise SystemExit(__doc__)
 
