@@ -19,6 +19,7 @@ use crate::night::Demographics;
 use crate::pipeline::{
     Network, Options, PassOutcome, PipelineError, Surroundings, final_pass, live_pass, measure,
 };
+use crate::service::stop::on_signal;
 use crate::signal::StreamInfo;
 use crate::sink::{self, Sinks, WhenFull};
 use crate::source::{self, Recording, Source};
@@ -49,7 +50,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         .build()
         .map_err(|e| Failure::run(format!("the worker threads cannot start: {e}")))?;
     let stop = Arc::new(AtomicBool::new(false));
-    stop_on_interrupt(stop.clone())?;
+    on_signal(stop.clone()).map_err(Failure::run)?;
     workers.install(|| {
         let begin = Instant::now();
         let mut session = Session::open(&args, threads)?;
@@ -70,30 +71,6 @@ fn threads(args: &RunArgs) -> Result<usize, Failure> {
         }
         None => Ok(std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS)),
     }
-}
-
-/// The first Ctrl-C stops the run at the next epoch and completes the files; the second one ends
-/// the process as usual.
-fn stop_on_interrupt(stop: Arc<AtomicBool>) -> Result<(), Failure> {
-    let signals = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::run(format!("signals cannot be watched: {e}")))?;
-    let watch = move || {
-        let interrupted = signals.block_on(tokio::signal::ctrl_c()).is_ok();
-        if interrupted {
-            stop.store(true, Ordering::Relaxed);
-            // The handler stays in place for the process; a second Ctrl-C is taken here.
-            if signals.block_on(tokio::signal::ctrl_c()).is_ok() {
-                std::process::exit(5);
-            }
-        }
-    };
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(watch)
-        .map(drop)
-        .map_err(|e| Failure::run(format!("signals cannot be watched: {e}")))
 }
 
 impl Session {
