@@ -10,6 +10,7 @@ pub mod encode;
 pub mod event;
 pub mod infer;
 pub mod intake;
+pub mod journal;
 mod modality_pool;
 pub mod montage;
 pub mod night;
