@@ -15,6 +15,7 @@ mod modality_pool;
 pub mod montage;
 pub mod night;
 pub mod pipeline;
+pub mod quality;
 pub mod ring;
 pub mod signal;
 pub mod sink;
