@@ -16,6 +16,7 @@ mod modality_pool;
 pub mod montage;
 pub mod night;
 pub mod pipeline;
+pub mod quality;
 pub mod recorder;
 pub mod ring;
 pub mod service;

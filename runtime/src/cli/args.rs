@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::endpoints::LinkArgs;
 use crate::infer::backend::BackendChoice;
 use crate::night::Sex;
+use crate::service::ServiceArgs;
 
 /// Sleep stages and an overnight risk embedding from polysomnography, as the night happens.
 ///
@@ -92,6 +93,9 @@ pub struct RunArgs {
     /// Where the sensors of a live session are.
     #[command(flatten)]
     pub links: LinkArgs,
+    /// What is around a live session.
+    #[command(flatten)]
+    pub service: ServiceArgs,
     /// Model bundle [default: the built-in one]
     #[arg(long, value_name = "FILE.sfm")]
     pub bundle: Option<PathBuf>,
@@ -208,6 +212,7 @@ impl RunArgs {
         Ok(Self {
             replay: self.replay.clone().or(file.replay),
             links: self.links.or(file.links),
+            service: self.service.or(file.service),
             bundle: self.bundle.clone().or(file.bundle),
             out: self.out.clone().or(file.out),
             pass: self.pass.or(file.pass),

@@ -3,6 +3,8 @@
 //! unreadable, 4 bundle refused, 5 the run failed.
 
 pub mod args;
+mod bed;
+mod beds;
 mod bundle;
 pub mod endpoints;
 mod inspect;
@@ -12,8 +14,10 @@ pub mod progress;
 mod recover;
 mod replay;
 mod run;
+mod session_files;
 mod setup;
 pub mod summary;
+mod witness;
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;

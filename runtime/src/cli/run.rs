@@ -16,8 +16,10 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         (Some(_), true) => Err(Failure::usage(
             "--replay and links to sensors exclude each other; give one of them",
         )),
-        (Some(file), false) => with_workers(threads, &stop, || replay::run(&args, file, threads, &stop)),
-        (None, true) => with_workers(threads, &stop, || live::run(&args, threads, &stop)),
+        (Some(file), false) => {
+            with_workers(threads, &stop, || replay::run(&args, file, threads, &stop))
+        }
+        (None, true) => live::run(&args, threads, &stop),
         (None, false) => Err(Failure::usage(
             "nothing to read; use --replay FILE, or --serial, --udp, --tcp or --lsl for sensors (sfm-stream --help shows all)",
         )),

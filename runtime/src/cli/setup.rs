@@ -12,6 +12,7 @@ use super::progress::Progress;
 use super::summary::StageChanges;
 use super::{Failure, bundle, channel_rules, say};
 use crate::event::{ChannelUse, Event, Pass, SleepEpoch, Started};
+use crate::infer::InferError;
 use crate::infer::backend::{Backend, BackendChoice};
 use crate::montage::{ChannelRules, Montage};
 use crate::night::Demographics;
@@ -49,13 +50,26 @@ pub(super) struct Study {
 impl Setup {
     /// Opens the bundle and the engine.
     pub fn open(args: &RunArgs, threads: usize) -> Result<Self, Failure> {
+        Self::load(args, threads, Network::load)
+    }
+
+    /// The same for several sessions at a time, whose windows share batches.
+    pub fn open_shared(args: &RunArgs, threads: usize) -> Result<Self, Failure> {
+        Self::load(args, threads, Network::load)
+    }
+
+    fn load(
+        args: &RunArgs,
+        threads: usize,
+        load: impl FnOnce(&Bundle, &Backend) -> Result<Network, InferError>,
+    ) -> Result<Self, Failure> {
         let demographics = demographics(args)?;
         let rules = channel_rules(&args.channels)?;
         let bundle = bundle::open(args.bundle.as_deref())?;
         let labels = labels(&bundle)?;
         let backend = Backend::choose(args.backend.unwrap_or(BackendChoice::Auto), threads)
             .map_err(Failure::usage)?;
-        let network = Network::load(&bundle, &backend).map_err(Failure::bundle)?;
+        let network = load(&bundle, &backend).map_err(Failure::bundle)?;
         Ok(Self { rules, bundle, backend, network, demographics, labels })
     }
 

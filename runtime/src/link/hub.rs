@@ -19,8 +19,10 @@ use super::device::{Out, Violation};
 use super::ledger::{FrameLedger, SampleLedger};
 use super::log::{LogLine, Noted, SessionEvent, hex};
 use super::port::Port;
-use super::session::{Resumed, Session, SessionChannel, Settings};
+use super::session::{Session, SessionChannel};
 use super::transport::{Endpoint, Wire};
+use crate::edf::DateTime;
+use crate::service::bind::Devices;
 use crate::signal::DigitalBlock;
 
 /// What the links' thread hands to a session's thread, at most: some minutes of a full montage.
@@ -53,8 +55,10 @@ pub enum FromLinks {
 pub struct Started {
     /// The channels, in the recording's order.
     pub channels: Vec<SessionChannel>,
-    /// Slot 0 by the wall clock, in the host's time zone.
-    pub start: ZonedDateTime,
+    /// Slot 0 by the wall clock, in the host's time zone, to the microsecond.
+    pub start: DateTime,
+    /// The same, milliseconds after 1970-01-01 UTC.
+    pub start_utc_ms: i64,
 }
 
 /// A session's counts.
@@ -62,12 +66,31 @@ pub struct Started {
 pub struct Totals {
     /// Each channel's ledger, in the recording's order.
     pub channels: Vec<SampleLedger>,
+    /// Each device.
+    pub devices: Vec<DeviceTotals>,
     /// Frames of all links of the session.
     pub frames: FrameLedger,
     /// Blocks that the session's thread did not take.
     pub dropped_blocks: u64,
     /// Links that are up.
     pub links: usize,
+}
+
+/// A device's counts and its clock.
+#[derive(Debug, Clone, Copy)]
+pub struct DeviceTotals {
+    /// The device.
+    pub device: u64,
+    /// It has a link.
+    pub is_up: bool,
+    /// The sum over its channels.
+    pub samples: SampleLedger,
+    /// Parts per million that its clock is fast.
+    pub fast_ppm: Option<f64>,
+    /// The session's time at its tick 0, seconds.
+    pub offset_s: Option<f64>,
+    /// Median round trip, seconds.
+    pub round_trip_s: Option<f64>,
 }
 
 /// Which devices belong together.
@@ -107,6 +130,8 @@ pub struct Hub {
     links: BTreeMap<LinkId, OpenLink>,
     beds: Vec<Bed>,
     per_device: Option<NewBed>,
+    /// Devices whose samples are taken.
+    allowed: Devices,
     utc_offset_s: f64,
     next_totals_s: HostSeconds,
 }
@@ -118,13 +143,14 @@ pub fn queue() -> (SyncSender<FromLinks>, Receiver<FromLinks>) {
 
 impl Hub {
     /// A hub with its first session, or with none yet.
-    pub fn new(clock: HostClock, beds: Beds) -> Self {
+    pub fn new(clock: HostClock, beds: Beds, allowed: Devices) -> Self {
         let (beds, per_device) = match beds {
             Beds::One(session, to) => (vec![Bed::new(None, *session, to)], None),
             Beds::PerDevice(new_bed) => (Vec::new(), Some(new_bed)),
         };
         let utc_offset_s = utc_offset_s(clock.now_s(), clock.speed());
-        Self { clock, links: BTreeMap::new(), beds, per_device, utc_offset_s, next_totals_s: 0.0 }
+        let (links, next_totals_s) = (BTreeMap::new(), 0.0);
+        Self { clock, links, beds, per_device, allowed, utc_offset_s, next_totals_s }
     }
 
     /// Runs the endpoints until `stop` is set or every session is over.
@@ -225,6 +251,12 @@ impl Hub {
         out: &mut Out,
     ) -> Result<(), Violation> {
         if let FromDevice::Hello(hello) = message {
+            if !self.allowed.accept(hello.device) {
+                let device = hex(hello.device);
+                return Err(Violation(format!(
+                    "{device} is none of the devices of --allow-device"
+                )));
+            }
             if bed.is_none() {
                 *bed = Some(self.bed_of(hello.device)?);
             }
@@ -300,6 +332,7 @@ impl Hub {
         }
         let Some(state) = self.beds.get_mut(bed).filter(|bed| !bed.ended) else { return };
         let totals = Totals {
+            devices: state.session.device_totals(),
             channels: state.session.ledgers().into_iter().map(|(_, ledger)| ledger).collect(),
             frames: state.frames.plus(frames),
             dropped_blocks: state.dropped_blocks,
@@ -320,9 +353,10 @@ impl Hub {
             let behind_s = (now_s - state.session.axis().start_s()) / self.clock.speed();
             let back = jiff::SignedDuration::try_from_secs_f64(behind_s).unwrap_or_default();
             let start = ZonedDateTime::now().saturating_sub(back);
+            let start_utc_ms = start.timestamp().as_millisecond();
             let channels = state.session.channels().to_vec();
-            let count = channels.len();
-            state.hand(FromLinks::Started(Box::new(Started { channels, start })));
+            let (count, start) = (channels.len(), local(&start));
+            state.hand(FromLinks::Started(Box::new(Started { channels, start, start_utc_ms })));
             let event = SessionEvent::Started { channels: count, resumed: false };
             self.note(bed, Noted { at_s: now_s, event });
         }
@@ -454,12 +488,13 @@ impl Bed {
     }
 }
 
-/// The session that goes on for `resumed`, or a new one.
-pub fn session(settings: Settings, clock: HostClock, resumed: Option<&Resumed>) -> Session {
-    match resumed {
-        Some(resumed) => Session::resume(settings, clock.speed(), resumed, clock.now_s()),
-        None => Session::new(settings, clock.speed()),
-    }
+/// As an EDF header has it; 1985, where the clock says no year that EDF knows.
+fn local(now: &ZonedDateTime) -> DateTime {
+    let date = (i32::from(now.year()), now.month() as u8, now.day() as u8);
+    let time = (now.hour() as u8, now.minute() as u8, now.second() as u8);
+    let whole = DateTime::new(date, time).or_else(|| DateTime::new((1985, 1, 1), (0, 0, 0)));
+    let micros = f64::from(now.subsec_nanosecond() / 1000) * 1e-6;
+    whole.unwrap_or_default().plus_seconds(micros)
 }
 
 /// The wall clock less the monotonic one, seconds.

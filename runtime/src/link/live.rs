@@ -8,7 +8,7 @@ use std::sync::mpsc::Receiver;
 
 use super::hub::{FromLinks, Totals};
 use super::log::{LogLine, SessionEvent};
-use crate::recorder::{self, RecorderThread};
+use crate::recorder::{self, Annotations, RecorderThread};
 use crate::signal::{DigitalBlock, SampleBlock, Scale, StreamInfo};
 use crate::source::edf::EdfSource;
 use crate::source::{Source, SourceError};
@@ -31,6 +31,7 @@ pub struct LiveSource<W> {
     recorded: Option<EdfSource>,
     from: Receiver<FromLinks>,
     recorder: RecorderThread,
+    annotations: Annotations,
     witness: W,
     /// Parts of the last block, in order.
     parts: VecDeque<DigitalBlock>,
@@ -52,6 +53,7 @@ impl<W: Witness> LiveSource<W> {
             info,
             recorded,
             from,
+            annotations: recorder.annotations(),
             recorder,
             witness,
             parts: VecDeque::new(),
@@ -98,12 +100,12 @@ impl<W: Witness> Source for LiveSource<W> {
             }
             match self.from.recv() {
                 Ok(FromLinks::Block(live)) => {
-                    self.recorder.push(&live);
+                    self.recorder.push(live.clone());
                     cut(live, &self.storable, &mut self.parts);
                 }
                 Ok(FromLinks::Log(line)) => {
-                    if let SessionEvent::Mark { onset_s, mark, .. } = line.event {
-                        self.recorder.mark(onset_s, mark);
+                    if let Some((onset_s, duration_s, text)) = annotation(&line.event) {
+                        self.annotations.add(onset_s, duration_s, &text);
                     }
                     self.witness.line(*line);
                 }
@@ -112,6 +114,17 @@ impl<W: Witness> Source for LiveSource<W> {
                 Ok(FromLinks::Ended) | Err(_) => return Ok(false),
             }
         }
+    }
+}
+
+/// What of the session's log stands in `annotations.edf`: onset and duration in seconds, text.
+fn annotation(event: &SessionEvent) -> Option<(f64, Option<f64>, String)> {
+    match event {
+        SessionEvent::Mark { onset_s, mark, .. } => Some((*onset_s, None, (*mark).to_owned())),
+        SessionEvent::Silence { device, since_s } => {
+            Some((*since_s, None, format!("Sensor silent {device}")))
+        }
+        _ => None,
     }
 }
 
@@ -140,7 +153,8 @@ mod tests {
 
     #[test]
     fn a_block_is_cut_at_what_cannot_be_stored() {
-        let block = |start, samples: &[i32]| DigitalBlock { channel: 2, start, samples: samples.to_vec() };
+        let block =
+            |start, samples: &[i32]| DigitalBlock { channel: 2, start, samples: samples.to_vec() };
         let parts = |samples: &[i32]| {
             let mut out = VecDeque::new();
             cut(block(10, samples), &(-10..=10), &mut out);

@@ -10,6 +10,7 @@ use sfm_firmware_bridge::{FromDevice, Hello};
 use super::LinkId;
 use super::clock::HostSeconds;
 use super::device::{Axis, Device, MAX_CHANNELS, Out, Slot, Violation};
+use super::hub::DeviceTotals;
 use super::ledger::SampleLedger;
 use super::log::{SessionEvent, hex};
 use crate::recorder::recordable;
@@ -133,6 +134,19 @@ impl Session {
             device.ledgers().find(|(label, _)| *label == channel.label).map(|(_, ledger)| ledger)
         };
         self.channels.iter().map(|c| (c, ledger(c).unwrap_or_default())).collect()
+    }
+
+    /// Each device's counts and clock.
+    pub fn device_totals(&self) -> Vec<DeviceTotals> {
+        let totals = |device: &Device| DeviceTotals {
+            device: device.id,
+            is_up: device.link.is_some(),
+            samples: device.ledgers().fold(SampleLedger::default(), |sum, (_, l)| sum.plus(l)),
+            fast_ppm: device.fit.fast_ppm(),
+            offset_s: device.fit.host_s(0).map(|host_s| host_s - self.axis.start_s()),
+            round_trip_s: device.fit.round_trip_s(),
+        };
+        self.devices.iter().map(totals).collect()
     }
 
     /// A device says hello over `link`; `Ok(false)` if it is not used.

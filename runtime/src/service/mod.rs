@@ -138,6 +138,11 @@ impl Service {
         self.beds.begin(bed, out_dir.map(Path::to_owned))
     }
 
+    /// The sessions, for threads that begin some.
+    pub fn beds(&self) -> Arc<Beds> {
+        self.beds.clone()
+    }
+
     /// Where `/metrics` is served.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address

@@ -3,11 +3,11 @@
 //! terminals obey them: control characters and those that turn text are written as `\u009b`.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::Write;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Sink, SinkError};
 use crate::event::Event;
@@ -18,6 +18,19 @@ use crate::montage::is_hidden;
 pub struct JsonlSink {
     path: PathBuf,
     file: File,
+    /// Windows whose events the file held when it was reopened.
+    windows: u32,
+    /// The beginning of the pass is in the file.
+    begun: bool,
+    /// Lines of restored events up to the next window.
+    restored: String,
+}
+
+/// What matters of a line when a file is reopened.
+#[derive(Deserialize)]
+struct Line {
+    event: String,
+    window: Option<u32>,
 }
 
 impl JsonlSink {
@@ -28,7 +41,79 @@ impl JsonlSink {
     pub fn open(out_dir: &Path) -> Result<Self, SinkError> {
         let path = out_dir.join("events.jsonl");
         let file = File::create(&path).map_err(|reason| SinkError::cannot_write(&path, reason))?;
-        Ok(JsonlSink { path, file })
+        Ok(JsonlSink { path, file, windows: 0, begun: false, restored: String::new() })
+    }
+
+    /// Goes on with the `events.jsonl` of `out_dir`. It is cut behind the event of window
+    /// `windows` - 1, or of the last one before it that is there: what follows is emitted anew.
+    /// Events that are restored are not written again, but those that a cut has taken are.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn reopen(out_dir: &Path, windows: u32) -> Result<Self, SinkError> {
+        let path = out_dir.join("events.jsonl");
+        let cannot = |reason| SinkError::cannot_write(&path, reason);
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(cannot)?;
+        let kept = kept(&file, windows).map_err(cannot)?;
+        file.set_len(kept.bytes).map_err(cannot)?;
+        file.seek(SeekFrom::Start(kept.bytes)).map_err(cannot)?;
+        let (windows, begun) = (kept.windows, kept.bytes > 0);
+        Ok(JsonlSink { path, file, windows, begun, restored: String::new() })
+    }
+
+    fn line(&self, event: &Event) -> Result<String, SinkError> {
+        json_line(event).map_err(|reason| SinkError::cannot_write(&self.path, reason))
+    }
+
+    /// One write, past any buffer of this process: a kill cannot take it back.
+    fn write(&mut self, lines: &str) -> Result<(), SinkError> {
+        self.file
+            .write_all(lines.as_bytes())
+            .map_err(|reason| SinkError::cannot_write(&self.path, reason))
+    }
+}
+
+/// The part of a file that is kept.
+#[derive(Debug, Default, PartialEq)]
+struct Kept {
+    bytes: u64,
+    windows: u32,
+}
+
+/// Of the first pass in `file`, the beginning and its windows up to `windows` of them.
+fn kept(file: &File, windows: u32) -> std::io::Result<Kept> {
+    let mut lines = BufReader::new(file);
+    let (mut kept, mut position) = (Kept::default(), 0);
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
+        position += lines.read_until(b'\n', &mut bytes)? as u64;
+        // The last line may be cut; a damaged one ends what can be trusted.
+        let Some(json) = bytes.strip_suffix(b"\n") else { return Ok(kept) };
+        let Ok(line) = serde_json::from_slice::<Line>(json) else { return Ok(kept) };
+        let keep = match (line.event.as_str(), line.window) {
+            ("started", _) if kept.bytes > 0 => return Ok(kept),
+            ("started" | "warning", _) => kept.windows == 0,
+            ("window", Some(window)) if window == kept.windows && window < windows => {
+                kept.windows += 1;
+                true
+            }
+            ("night", _) => return Ok(kept),
+            _ => false,
+        };
+        if keep {
+            kept.bytes = position;
+        }
+        if windows > 0 && kept.windows == windows {
+            return Ok(kept);
+        }
     }
 }
 
@@ -38,12 +123,25 @@ impl Sink for JsonlSink {
     }
 
     fn take(&mut self, event: &Event) -> Result<(), SinkError> {
-        let line =
-            json_line(event).map_err(|reason| SinkError::cannot_write(&self.path, reason))?;
-        // One write a line, past any buffer of this process: a kill cannot take it back.
-        self.file
-            .write_all(line.as_bytes())
-            .map_err(|reason| SinkError::cannot_write(&self.path, reason))
+        let line = self.line(event)?;
+        self.write(&line)
+    }
+
+    fn restore(&mut self, event: &Event) -> Result<(), SinkError> {
+        let line = self.line(event)?;
+        match event {
+            Event::Started(_) | Event::Warning { .. } if self.begun => Ok(()),
+            Event::Started(_) | Event::Warning { .. } => self.write(&line),
+            Event::Window(window) => {
+                let mut lines = std::mem::take(&mut self.restored);
+                lines += &line;
+                if window.window < self.windows { Ok(()) } else { self.write(&lines) }
+            }
+            _ => {
+                self.restored += &line;
+                Ok(())
+            }
+        }
     }
 }
 
@@ -79,6 +177,33 @@ pub fn json_text(value: &impl Serialize) -> Result<String, serde_json::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn window(pass: &str, window: u32) -> String {
+        format!("{{\"event\":\"window\",\"pass\":\"{pass}\",\"window\":{window}}}\n")
+    }
+
+    #[test]
+    fn a_file_is_kept_up_to_the_last_known_window() {
+        let start = "{\"event\":\"started\"}\n{\"event\":\"warning\",\"message\":\"x\"}\n";
+        let epoch = "{\"event\":\"epoch\",\"epoch\":1}\n";
+        let of = |text: &str, windows| {
+            let mut file = tempfile::tempfile().expect("a file");
+            file.write_all(text.as_bytes()).expect("written");
+            file.rewind().expect("rewound");
+            let kept = kept(&file, windows).expect("read");
+            (text[..kept.bytes as usize].to_owned(), kept.windows)
+        };
+        let one = format!("{start}{epoch}{}", window("live", 0));
+        let two = format!("{one}{epoch}{}", window("live", 1));
+        let all = format!("{two}{epoch}{{\"event\":\"night\"}}\n{start}{}", window("final", 0));
+        assert_eq!(of(&all, 0), (start.to_owned(), 0));
+        assert_eq!(of(&all, 1), (one.clone(), 1));
+        assert_eq!(of(&all, 2), (two.clone(), 2));
+        assert_eq!(of(&all, 9), (two.clone(), 2), "a later pass is another one");
+        assert_eq!(of(&two[..two.len() - 1], 2), (one.clone(), 1), "a line is cut");
+        assert_eq!(of(&two.replace("epoch\",", "\u{0}"), 2), (start.to_owned(), 0), "damaged");
+        assert_eq!(of(&start[..5], 3), (String::new(), 0));
+    }
 
     #[test]
     fn a_label_cannot_command_a_terminal() {
