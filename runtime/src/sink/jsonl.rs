@@ -24,6 +24,8 @@ pub struct JsonlSink {
     begun: bool,
     /// Lines of restored events up to the next window.
     restored: String,
+    /// Lines of a known window whose last ones the file lacks.
+    tail: String,
 }
 
 /// What matters of a line when a file is reopened.
@@ -41,12 +43,19 @@ impl JsonlSink {
     pub fn open(out_dir: &Path) -> Result<Self, SinkError> {
         let path = out_dir.join("events.jsonl");
         let file = File::create(&path).map_err(|reason| SinkError::cannot_write(&path, reason))?;
-        Ok(JsonlSink { path, file, windows: 0, begun: false, restored: String::new() })
+        Ok(JsonlSink {
+            path,
+            file,
+            windows: 0,
+            begun: false,
+            restored: String::new(),
+            tail: String::new(),
+        })
     }
 
     /// Goes on with the `events.jsonl` of `out_dir`. It is cut behind the event of window
-    /// `windows` - 1, or of the last one before it that is there: what follows is emitted anew.
-    /// Events that are restored are not written again, but those that a cut has taken are.
+    /// `windows` - 1: what follows is emitted anew. Events that are restored are not written
+    /// again, but those that a cut has taken are.
     ///
     /// # Errors
     /// The file cannot be read or written.
@@ -61,11 +70,10 @@ impl JsonlSink {
             .truncate(false)
             .open(&path)
             .map_err(cannot)?;
-        let kept = kept(&file, windows).map_err(cannot)?;
-        file.set_len(kept.bytes).map_err(cannot)?;
-        file.seek(SeekFrom::Start(kept.bytes)).map_err(cannot)?;
-        let (windows, begun) = (kept.windows, kept.bytes > 0);
-        Ok(JsonlSink { path, file, windows, begun, restored: String::new() })
+        let Kept { bytes, windows, tail } = kept(&file, windows).map_err(cannot)?;
+        file.set_len(bytes).map_err(cannot)?;
+        file.seek(SeekFrom::Start(bytes)).map_err(cannot)?;
+        Ok(JsonlSink { path, file, windows, begun: bytes > 0, restored: String::new(), tail })
     }
 
     fn line(&self, event: &Event) -> Result<String, SinkError> {
@@ -85,36 +93,42 @@ impl JsonlSink {
 struct Kept {
     bytes: u64,
     windows: u32,
+    /// The lines behind the last of these windows.
+    tail: String,
 }
 
-/// Of the first pass in `file`, the beginning and its windows up to `windows` of them.
+/// Of the first pass in `file`: its beginning, its windows up to `windows` of them, and where there
+/// are fewer what is there of the next one.
 fn kept(file: &File, windows: u32) -> std::io::Result<Kept> {
     let mut lines = BufReader::new(file);
-    let (mut kept, mut position) = (Kept::default(), 0);
+    let mut kept = Kept::default();
     let mut bytes = Vec::new();
-    loop {
+    let mut position = 0;
+    while kept.windows < windows || windows == 0 {
         bytes.clear();
         position += lines.read_until(b'\n', &mut bytes)? as u64;
         // The last line may be cut; a damaged one ends what can be trusted.
-        let Some(json) = bytes.strip_suffix(b"\n") else { return Ok(kept) };
-        let Ok(line) = serde_json::from_slice::<Line>(json) else { return Ok(kept) };
-        let keep = match (line.event.as_str(), line.window) {
-            ("started", _) if kept.bytes > 0 => return Ok(kept),
-            ("started" | "warning", _) => kept.windows == 0,
-            ("window", Some(window)) if window == kept.windows && window < windows => {
+        if bytes.pop() != Some(b'\n') {
+            break;
+        }
+        let Ok(line) = serde_json::from_slice::<Line>(&bytes) else { break };
+        match (line.event.as_str(), line.window) {
+            ("started", _) if kept.bytes == 0 => {}
+            ("warning", _) if kept.windows == 0 && kept.tail.is_empty() => {}
+            ("started" | "night", _) => break,
+            ("window", Some(window)) if window == kept.windows => {
                 kept.windows += 1;
-                true
+                kept.tail.clear();
             }
-            ("night", _) => return Ok(kept),
-            _ => false,
-        };
-        if keep {
-            kept.bytes = position;
+            _ if windows == 0 => break,
+            _ => {
+                kept.tail += &String::from_utf8_lossy(&bytes);
+                kept.tail.push('\n');
+            }
         }
-        if windows > 0 && kept.windows == windows {
-            return Ok(kept);
-        }
+        kept.bytes = position;
     }
+    Ok(kept)
 }
 
 impl Sink for JsonlSink {
@@ -135,7 +149,15 @@ impl Sink for JsonlSink {
             Event::Window(window) => {
                 let mut lines = std::mem::take(&mut self.restored);
                 lines += &line;
-                if window.window < self.windows { Ok(()) } else { self.write(&lines) }
+                if window.window < self.windows {
+                    return Ok(());
+                }
+                let tail = std::mem::take(&mut self.tail);
+                let is_there = |line: &str| tail.split_inclusive('\n').any(|there| there == line);
+                lines
+                    .split_inclusive('\n')
+                    .filter(|line| !is_there(line))
+                    .try_for_each(|line| self.write(line))
             }
             _ => {
                 self.restored += &line;
@@ -191,18 +213,21 @@ mod tests {
             file.write_all(text.as_bytes()).expect("written");
             file.rewind().expect("rewound");
             let kept = kept(&file, windows).expect("read");
-            (text[..kept.bytes as usize].to_owned(), kept.windows)
+            let text = &text[..kept.bytes as usize];
+            assert!(text.ends_with(&kept.tail));
+            (text.to_owned(), kept.windows, kept.tail.lines().count())
         };
         let one = format!("{start}{epoch}{}", window("live", 0));
         let two = format!("{one}{epoch}{}", window("live", 1));
-        let all = format!("{two}{epoch}{{\"event\":\"night\"}}\n{start}{}", window("final", 0));
-        assert_eq!(of(&all, 0), (start.to_owned(), 0));
-        assert_eq!(of(&all, 1), (one.clone(), 1));
-        assert_eq!(of(&all, 2), (two.clone(), 2));
-        assert_eq!(of(&all, 9), (two.clone(), 2), "a later pass is another one");
-        assert_eq!(of(&two[..two.len() - 1], 2), (one.clone(), 1), "a line is cut");
-        assert_eq!(of(&two.replace("epoch\",", "\u{0}"), 2), (start.to_owned(), 0), "damaged");
-        assert_eq!(of(&start[..5], 3), (String::new(), 0));
+        let night = "{\"event\":\"night\"}\n";
+        let all = format!("{two}{epoch}{night}{start}{}", window("final", 0));
+        assert_eq!(of(&all, 0), (start.to_owned(), 0, 0));
+        assert_eq!(of(&all, 1), (one.clone(), 1, 0));
+        assert_eq!(of(&all, 2), (two.clone(), 2, 0));
+        assert_eq!(of(&all, 9), (format!("{two}{epoch}"), 2, 1), "a later pass is another one");
+        assert_eq!(of(&two[..two.len() - 1], 2), (format!("{one}{epoch}"), 1, 1), "a line is cut");
+        assert_eq!(of(&two.replace("epoch\",", "\u{0}"), 2), (start.to_owned(), 0, 0), "damaged");
+        assert_eq!(of(&start[..5], 3), (String::new(), 0, 0));
     }
 
     #[test]
