@@ -2,7 +2,7 @@
 //! that runs a session (environment variables belong to the whole process).
 
 use std::os::unix::net::UnixDatagram;
-use std::process::{Child, Command};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use sfm_runtime::service::health::{Limits, Phase};
@@ -34,15 +34,12 @@ fn child() {
 }
 
 fn start(socket: Option<&std::path::Path>) -> Child {
-    let program = std::env::current_exe().expect("this program");
-    let mut command = Command::new(program);
-    command.args(["--exact", "systemd::child", "--ignored"]);
-    command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_PID").env_remove("WATCHDOG_USEC");
+    let mut command = crate::child("systemd::child");
     if let Some(socket) = socket {
         command.env("NOTIFY_SOCKET", socket);
         command.env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
     }
-    command.stdout(std::process::Stdio::null()).spawn().expect("starts")
+    command.spawn().expect("starts")
 }
 
 #[test]
