@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use sfm_runtime::service::health::{Phase, Recorder};
 use sfm_runtime::service::http::{MAX_CONNECTIONS, MAX_DURATION};
 use sfm_runtime::service::{Service, ServiceArgs};
+use sfm_runtime::telemetry::{Befell, DeviceMeter};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -75,6 +76,9 @@ fn metrics_are_what_the_session_did() {
     session.health.meter.settled(12);
     session.health.recorder(Recorder::On);
     session.health.meter.epoch_delay(Duration::from_millis(80));
+    let device = DeviceMeter::new("metrics", 0xa1);
+    device.befell(Befell::Lost, 7);
+    device.link(true);
     let (code, body) = get(server.address, "/metrics");
     assert_eq!(code, 200);
     for line in [
@@ -82,6 +86,8 @@ fn metrics_are_what_the_session_did() {
         "sfm_epochs_settled_total{bed=\"metrics\"} 12",
         "sfm_recorder_on{bed=\"metrics\"} 1",
         "sfm_health{bed=\"metrics\"} 0",
+        "sfm_ledger_total{bed=\"metrics\",device=\"00000000000000a1\",kind=\"lost\"} 7",
+        "sfm_link_up{bed=\"metrics\",device=\"00000000000000a1\"} 1",
         "sfm_epoch_delay_seconds_bucket{bed=\"metrics\",le=\"0.1\"} 1",
         "sfm_epoch_delay_seconds_sum{bed=\"metrics\"} 0.08",
     ] {

@@ -2,21 +2,21 @@
 //! that runs a session (environment variables belong to the whole process).
 
 use std::os::unix::net::UnixDatagram;
-use std::process::{Child, Command};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use sfm_runtime::service::health::{Limits, Phase};
 use sfm_runtime::service::{Service, ServiceArgs, systemd};
 
-const WATCHDOG: Duration = Duration::from_millis(400);
-const BEATING: Duration = Duration::from_secs(2);
-const SILENT: Duration = Duration::from_secs(2);
+const WATCHDOG: Duration = Duration::from_secs(2);
+const BEATING: Duration = Duration::from_secs(6);
+const SILENT: Duration = Duration::from_secs(4);
 
 /// What the child does: a session whose pipeline runs, then stands still, then ends.
 #[test]
 #[ignore = "run by the other tests in a process of its own"]
 fn child() {
-    let stuck = Duration::from_millis(300);
+    let stuck = Duration::from_secs(1);
     let limits = Limits { slow: stuck, stuck, stuck_otherwise: stuck };
     let service = Service::start_within(&ServiceArgs::default(), limits).expect("starts");
     let session = service.begin("1", None);
@@ -34,15 +34,12 @@ fn child() {
 }
 
 fn start(socket: Option<&std::path::Path>) -> Child {
-    let program = std::env::current_exe().expect("this program");
-    let mut command = Command::new(program);
-    command.args(["--exact", "systemd::child", "--ignored"]);
-    command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_PID").env_remove("WATCHDOG_USEC");
+    let mut command = crate::child("systemd::child");
     if let Some(socket) = socket {
         command.env("NOTIFY_SOCKET", socket);
         command.env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
     }
-    command.stdout(std::process::Stdio::null()).spawn().expect("starts")
+    command.spawn().expect("starts")
 }
 
 #[test]
@@ -73,11 +70,11 @@ fn the_watchdog_is_fed_only_while_the_pipeline_runs() {
     let (while_running, after): (Vec<Instant>, Vec<Instant>) =
         fed.iter().partition(|at| **at < still);
     let expected = BEATING.as_millis() / (WATCHDOG / 2).as_millis();
-    assert!(while_running.len() as u128 >= expected - 3, "{} of {expected}", while_running.len());
+    assert!(while_running.len() as u128 >= expected - 2, "{} of {expected}", while_running.len());
     let longest = while_running.windows(2).map(|pair| pair[1] - pair[0]).max();
     assert!(longest.is_some_and(|gap| gap < WATCHDOG), "{longest:?}");
-    // A heartbeat of the last moment is good for 300 ms.
-    assert!(after.len() <= 3, "fed {} times while it stood still", after.len());
+    // A heartbeat of the last moment is good for a second.
+    assert!(after.len() <= 2, "fed {} times while it stood still", after.len());
     assert!(told.iter().any(|(_, m)| m.starts_with("STATUS=1 of 1 links up")), "{told:?}");
 }
 

@@ -146,12 +146,10 @@ impl FromStr for DeviceId {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let digits = text.strip_prefix("0x").unwrap_or(text);
-        let id =
-            digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u64::from_str_radix(digits, 16));
-        match id {
-            Some(Ok(id)) => Ok(Self(id)),
-            _ => Err("a device's id is 1 to 16 hexadecimal digits".to_owned()),
-        }
+        // from_str_radix takes a sign and any number of zeros.
+        let hexadecimal = digits.len() <= 16 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        let id = hexadecimal.then(|| u64::from_str_radix(digits, 16).ok()).flatten();
+        id.map(Self).ok_or_else(|| "a device's id is 1 to 16 hexadecimal digits".to_owned())
     }
 }
 

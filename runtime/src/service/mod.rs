@@ -283,6 +283,16 @@ mod tests {
     }
 
     #[test]
+    fn the_bedside_configuration_is_understood() {
+        let text = include_str!("../../../configs/bedside.toml");
+        let mut file: toml::Table = toml::from_str(text).expect("TOML");
+        let service = file.remove("service").expect("a table");
+        let args: ServiceArgs = service.try_into().expect("understood");
+        assert_eq!(args.metrics, "127.0.0.1:9464".parse().ok());
+        assert!(!args.listen_remote && args.devices().is_open());
+    }
+
+    #[test]
     fn what_cannot_be_served_is_one_line() {
         let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let taken = other.local_addr().expect("its address");
