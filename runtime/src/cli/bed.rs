@@ -18,7 +18,6 @@ use crate::event::{Event, Pass};
 use crate::journal::{Journal, JournalWindow};
 use crate::link::hub::FromLinks;
 use crate::link::live::LiveSource;
-use crate::link::log::SessionEvent;
 use crate::pipeline::{LiveSession, Options, PassOutcome, Surroundings, final_pass, live_session};
 use crate::recorder::{self, AnnotationSink, RecorderThread};
 use crate::service::health::Phase;
@@ -79,7 +78,7 @@ impl Bed<'_> {
         }
         let resumed = recorded.is_some() || !settled.is_empty();
         let stopped = witness.recorder_stopped();
-        let recorder = recorder::spawn(recorder, Some(annotations), move |reason| stopped(reason))
+        let recorder = recorder::spawn(recorder, Some(annotations), stopped)
             .map_err(|e| Failure::run(format!("the recorder's thread cannot start: {e}")))?;
         let output = Mutex::new(self.open_output(resumed, settled.len(), &recorder)?);
         witness.begin(self.out, &info)?;
@@ -258,9 +257,4 @@ pub(super) fn recover(
     let bed = Bed { args, setup, out, stop };
     bed.run(files, from, witness)?;
     if stop.load(Ordering::Relaxed) { Err(interrupted(out)) } else { Ok(()) }
-}
-
-/// The end of a session in its log.
-pub(super) fn recovered() -> SessionEvent {
-    SessionEvent::Ended { reason: "recovered after a cut".to_owned() }
 }

@@ -56,8 +56,8 @@ impl LinkArgs {
 
     /// Whether there is any link.
     pub fn is_live(&self) -> bool {
-        !(self.serial.is_empty() && self.udp.is_empty() && self.tcp.is_empty())
-            || !self.lsl.is_empty()
+        let no_socket = self.udp.is_empty() && self.tcp.is_empty();
+        !(no_socket && self.serial.is_empty() && self.lsl.is_empty())
     }
 
     /// The links.

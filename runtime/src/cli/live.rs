@@ -2,14 +2,14 @@
 //! Waits for the sensors, records and stages them until they or the user end it, then runs the
 //! final pass over the recording. A folder whose session was cut is gone on with.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::args::{RunArgs, Speed};
-use super::session_files::{Files, Place};
+use super::session_files::Place;
 use super::setup::Setup;
 use super::witness::SessionWitness;
 use super::{Failure, bed, beds, say};

@@ -409,12 +409,9 @@ impl Hub {
         let device = open.port.device.map(|d| format!("device {} ", hex(d))).unwrap_or_default();
         let event =
             SessionEvent::CutOff { link: open.port.name, reason: format!("{device}{violation}") };
-        match open.bed.and_then(|bed| self.beds.get_mut(bed)) {
-            Some(bed) => {
-                bed.frames = bed.frames.plus(open.port.frames);
-                bed.session.link_lost(link);
-            }
-            None => {}
+        if let Some(bed) = open.bed.and_then(|bed| self.beds.get_mut(bed)) {
+            bed.frames = bed.frames.plus(open.port.frames);
+            bed.session.link_lost(link);
         }
         match open.bed {
             Some(bed) => self.note(bed, Noted { at_s: now_s, event }),

@@ -100,7 +100,7 @@ impl Reassembly {
         let leap = self.samples_in(MAX_LEAP_S);
         let from = self.next.unwrap_or(block.counter);
         let end = block.counter.checked_add(block.samples.len() as u64);
-        if !end.is_some_and(|end| end <= self.furthest.max(from).saturating_add(leap)) {
+        if end.is_none_or(|end| end > self.furthest.max(from).saturating_add(leap)) {
             return Err(ImpossibleCounter(block.counter));
         }
         self.ledger.received += block.samples.len() as u64;

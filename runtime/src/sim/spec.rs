@@ -78,7 +78,7 @@ impl ChannelSpec {
         let (shortest_s, longest_s) = DEFAULT_BLOCK_S;
         let default_s = (DEFAULT_BLOCK_SAMPLES / rate_hz).clamp(shortest_s, longest_s);
         let samples = (block_s.unwrap_or(default_s) * rate_hz).round() as u64;
-        samples.clamp(1, (MAX_PAYLOAD_BYTES / self.format().bytes()) as u64)
+        samples.clamp(1, (MAX_PAYLOAD_BYTES / self.format().bytes().unwrap_or(4)) as u64)
     }
 
     /// The digital value of a signal that is not there: physical zero, or what is nearest to it.

@@ -1,7 +1,9 @@
 //! The way of the samples: taken by the block, sent, kept or lost, and gone through the link's queue.
 //! Every step is entered in the channel's account.
 
-use sfm_firmware_bridge::{FromDevice, MAX_FRAME_BYTES, SampleFormat, Samples, pack};
+use sfm_firmware_bridge::{
+    FromDevice, MAX_FRAME_BYTES, SampleFormat, Samples, pack, shortest_format,
+};
 
 use super::super::memory::Block;
 use super::super::queue::Cargo;
@@ -25,8 +27,13 @@ impl Sensor {
         let clock = 1.0 + self.spec.drift_ppm * 1e-6;
         let first_tick = (sampling.start_s - boot_s) * clock * f64::from(TICK_HZ);
         let tick = first_tick + counter as f64 * f64::from(TICK_HZ) / spec.rate_hz();
-        let bytes =
-            samples_frame(channel, counter, tick.round() as u64, spec.format(), &self.values);
+        let bytes = samples_frame(
+            channel,
+            counter,
+            tick.round() as u64,
+            shortest_format(&self.values),
+            &self.values,
+        );
         let is_exempt = counter == 0 || range.end == total;
         let block = Block { channel, counter, count, is_exempt, bytes };
         if let Some(session) = self.report.sessions.last_mut()
