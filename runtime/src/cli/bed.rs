@@ -81,7 +81,7 @@ impl Bed<'_> {
         let recorder = recorder::spawn(recorder, Some(annotations), stopped)
             .map_err(|e| Failure::run(format!("the recorder's thread cannot start: {e}")))?;
         let output = Mutex::new(self.open_output(resumed, settled.len(), &recorder)?);
-        witness.begin(self.out, &info)?;
+        witness.begin(self.out)?;
         let health = witness.health();
         health.phase(Phase::Live);
         let load = witness.load();
@@ -111,6 +111,9 @@ impl Bed<'_> {
             witness.say(&format!("warning: {failure}"));
         }
         let (outcome, changed, ended) = result?;
+        if let Err(reason) = sink::add_to_night(self.out, "links", &saved.links()) {
+            witness.say(&format!("warning: {reason}"));
+        }
         self.summarize(&study, &outcome, changed, output.shown)?;
         if ended {
             saved.ended = true;

@@ -13,7 +13,6 @@ use crate::link::log::{LogLine, SessionEvent, SessionLog};
 use crate::link::saved::SavedSession;
 use crate::pipeline::Load;
 use crate::service::health::{Health, Recorder};
-use crate::signal::StreamInfo;
 use crate::telemetry::{Befell, ClockFit, DeviceMeter};
 
 /// Lines kept until there is a log to write them to.
@@ -90,13 +89,14 @@ impl SessionWitness {
     /// Keeps a line from before the session has a folder.
     pub fn keep(&mut self, line: LogLine) {
         self.tell(&line.event);
+        self.note_link(&line.event);
         if self.kept.len() < MAX_KEPT {
             self.kept.push(line);
         }
     }
 
     /// The session has a folder and records.
-    pub fn begin(&mut self, out: &Path, _info: &StreamInfo) -> Result<(), Failure> {
+    pub fn begin(&mut self, out: &Path) -> Result<(), Failure> {
         self.log = Some(SessionLog::open(out).map_err(Failure::run)?);
         self.health.recorder(Recorder::On);
         for line in std::mem::take(&mut self.kept) {
@@ -130,6 +130,15 @@ impl SessionWitness {
             tracing::debug!("{name}{event}");
         } else {
             tracing::info!("{name}{event}");
+        }
+    }
+
+    fn note_link(&self, event: &SessionEvent) {
+        match event {
+            SessionEvent::LinkUp { link } => self.health.link(link, true),
+            SessionEvent::LinkDown { link, .. } => self.health.link(link, false),
+            SessionEvent::CutOff { link, .. } => self.health.forget_link(link),
+            _ => {}
         }
     }
 
@@ -223,12 +232,7 @@ impl Witness for SessionWitness {
     fn line(&mut self, line: LogLine) {
         self.session_s = line.session_s;
         self.tell(&line.event);
-        match &line.event {
-            SessionEvent::LinkUp { link } => self.health.link(link, true),
-            SessionEvent::LinkDown { link, .. } => self.health.link(link, false),
-            SessionEvent::CutOff { link, .. } => self.health.forget_link(link),
-            _ => {}
-        }
+        self.note_link(&line.event);
         self.write(&line);
     }
 

@@ -23,6 +23,8 @@ const SPARE_S: f64 = 600.0;
 const MAX_HELD_S: f64 = 120.0;
 /// Time requests whose reply is still awaited, at most.
 const MAX_ASKED: usize = 32;
+/// Marks that wait for their place, at most.
+const MAX_OPEN_MARKS: usize = 64;
 /// A minute of the session, between two ledgers in the log.
 const LEDGER_S: f64 = 60.0;
 /// Between two lines of the log about a clock.
@@ -103,6 +105,8 @@ pub struct Device {
     next_ledger_s: HostSeconds,
     next_clock_log_s: HostSeconds,
     marks: u32,
+    /// Marks that wait for the session's start or the clock's fit: tick and text.
+    open_marks: Vec<(u64, &'static str)>,
     /// It has said that it was stopped.
     pub(super) stopped: bool,
     pub(super) dropped_blocks: u32,
@@ -141,6 +145,7 @@ impl Device {
             next_ledger_s: now_s + LEDGER_S,
             next_clock_log_s: now_s + LEDGER_S,
             marks: 0,
+            open_marks: Vec::new(),
             stopped: false,
             dropped_blocks: 0,
             lead_off: Vec::new(),
@@ -159,6 +164,7 @@ impl Device {
             return;
         }
         if !self.channels.is_empty() {
+            self.place_marks(axis, now_s, out);
             self.end_session(axis, out);
             let (device, session) = (hex(self.id), hex(hello.session));
             out.note(now_s, SessionEvent::Restarted { device, session });
@@ -220,11 +226,9 @@ impl Device {
             FromDevice::TimeReply(reply) => self.time_reply(reply, now_s),
             FromDevice::Mark(mark) => {
                 // A mark that is sent again keeps its number.
-                if mark.number >= self.marks {
-                    self.marks = mark.number + 1;
-                    let onset_s = self.fit.host_s(mark.tick).unwrap_or(now_s) - axis.start_s();
-                    let (device, mark) = (hex(self.id), mark_text(mark.kind));
-                    out.note(now_s, SessionEvent::Mark { device, onset_s, mark });
+                if mark.number >= self.marks && self.open_marks.len() < MAX_OPEN_MARKS {
+                    self.marks = mark.number.saturating_add(1);
+                    self.open_marks.push((mark.tick, mark_text(mark.kind)));
                 }
             }
             FromDevice::Status(status) => {
@@ -406,6 +410,7 @@ impl Device {
         if let Some(link) = self.link {
             self.ask(link, now_s, out);
         }
+        self.place_marks(axis, now_s, out);
         self.give_up_holes(settings.patience_s, axis, now_s, out)?;
         let silent_s = now_s - self.heard_s;
         if !self.silent && silent_s > settings.silence_s(axis.speed) {
@@ -429,6 +434,14 @@ impl Device {
             self.log_clock(now_s, out);
         }
         Ok(())
+    }
+
+    fn place_marks(&mut self, axis: &Axis, now_s: HostSeconds, out: &mut Out) {
+        let Some(start_s) = axis.started_s.filter(|_| self.fit.is_usable(now_s)) else { return };
+        for (tick, mark) in std::mem::take(&mut self.open_marks) {
+            let onset_s = self.fit.host_s(tick).unwrap_or(now_s) - start_s;
+            out.note(now_s, SessionEvent::Mark { device: hex(self.id), onset_s, mark });
+        }
     }
 
     fn ask(&mut self, link: super::LinkId, now_s: HostSeconds, out: &mut Out) {
@@ -513,6 +526,7 @@ impl Device {
 
     /// Everything that is held and waits comes out; nothing follows.
     pub(super) fn finish(&mut self, axis: &Axis, now_s: HostSeconds, out: &mut Out) {
+        self.place_marks(axis, now_s, out);
         self.log_clock(now_s, out);
         self.end_session(axis, out);
         self.log_ledger(now_s, out);

@@ -32,6 +32,8 @@ const MAX_BEDS: usize = 256;
 /// How often holes, silence and requests are looked after: real seconds at a speed of 1.
 const TICK_S: f64 = 0.1;
 const SHORTEST_TICK_S: f64 = 0.002;
+/// A minute between two lines about damaged frames.
+const REJECTED_S: f64 = 60.0;
 /// The wall clock was set if it moved this much against the monotonic one, seconds.
 const UTC_STEP_S: f64 = 0.5;
 
@@ -134,6 +136,7 @@ pub struct Hub {
     allowed: Devices,
     utc_offset_s: f64,
     next_totals_s: HostSeconds,
+    next_rejected_s: HostSeconds,
 }
 
 /// A queue between the links' thread and a session's.
@@ -149,8 +152,16 @@ impl Hub {
             Beds::PerDevice(new_bed) => (Vec::new(), Some(new_bed)),
         };
         let utc_offset_s = utc_offset_s(clock.now_s(), clock.speed());
-        let (links, next_totals_s) = (BTreeMap::new(), 0.0);
-        Self { clock, links, beds, per_device, allowed, utc_offset_s, next_totals_s }
+        Self {
+            clock,
+            links: BTreeMap::new(),
+            beds,
+            per_device,
+            allowed,
+            utc_offset_s,
+            next_totals_s: 0.0,
+            next_rejected_s: REJECTED_S,
+        }
     }
 
     /// Runs the endpoints until `stop` is set or every session is over.
@@ -314,22 +325,18 @@ impl Hub {
         }
         if now_s >= self.next_totals_s {
             self.next_totals_s = now_s + 1.0_f64.max(0.2 * speed);
-            (0..self.beds.len()).for_each(|bed| self.totals(bed, now_s));
+            (0..self.beds.len()).for_each(|bed| self.totals(bed));
+        }
+        if now_s >= self.next_rejected_s {
+            self.next_rejected_s = now_s + REJECTED_S;
+            self.note_rejected(now_s);
         }
     }
 
-    fn totals(&mut self, bed: usize, now_s: HostSeconds) {
-        let links = self.links.values_mut().filter(|link| link.bed == Some(bed));
-        let mut up = 0;
-        let mut rejected = Vec::new();
-        let mut frames = FrameLedger::default();
-        for link in links {
-            up += 1;
-            frames = frames.plus(link.port.frames);
-            if let Some(count) = link.port.newly_rejected() {
-                rejected.push((link.port.name.clone(), count));
-            }
-        }
+    fn totals(&mut self, bed: usize) {
+        let links = || self.links.values().filter(|link| link.bed == Some(bed));
+        let up = links().count();
+        let frames = links().fold(FrameLedger::default(), |sum, link| sum.plus(link.port.frames));
         let Some(state) = self.beds.get_mut(bed).filter(|bed| !bed.ended) else { return };
         let totals = Totals {
             devices: state.session.device_totals(),
@@ -339,7 +346,16 @@ impl Hub {
             links: up,
         };
         state.hand(FromLinks::Totals(Box::new(totals)));
-        for (link, frames) in rejected {
+    }
+
+    fn note_rejected(&mut self, now_s: HostSeconds) {
+        let mut rejected = Vec::new();
+        for open in self.links.values_mut() {
+            if let (Some(bed), Some(frames)) = (open.bed, open.port.newly_rejected()) {
+                rejected.push((bed, open.port.name.clone(), frames));
+            }
+        }
+        for (bed, link, frames) in rejected {
             self.note(bed, Noted { at_s: now_s, event: SessionEvent::Rejected { link, frames } });
         }
     }
@@ -452,7 +468,7 @@ impl Hub {
         let Some(state) = self.beds.get_mut(bed).filter(|bed| !bed.ended) else { return };
         state.session.finish(now_s, &mut out);
         self.dispatch(bed, out, now_s);
-        self.totals(bed, now_s);
+        self.totals(bed);
         let reason = reason.to_owned();
         self.note(bed, Noted { at_s: now_s, event: SessionEvent::Ended { reason } });
         if let Some(state) = self.beds.get_mut(bed) {

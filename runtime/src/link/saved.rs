@@ -74,6 +74,13 @@ pub struct SavedChannel {
     pub ledger: SampleLedger,
 }
 
+/// What became of everything that the sensors sent.
+#[derive(Debug, Serialize)]
+pub struct Links<'a> {
+    frames: FrameLedger,
+    channels: &'a [SavedChannel],
+}
+
 impl SavedSession {
     /// The session that starts now.
     pub fn new(start: (i64, String), channels: &[SessionChannel]) -> Self {
@@ -155,6 +162,11 @@ impl SavedSession {
         };
         let channels: Option<Vec<_>> = self.channels.iter().map(channel).collect();
         channels.ok_or_else(|| format!("{FILE_NAME} is damaged: a device has no number"))
+    }
+
+    /// The gap ledger of the links, for `night.json`.
+    pub fn links(&self) -> Links<'_> {
+        Links { frames: self.frames, channels: &self.channels }
     }
 
     /// Age and sex, where both were given.

@@ -20,7 +20,7 @@ pub use self::csv::CsvSink;
 pub use self::edf::EdfSink;
 pub use self::hdf5::Hdf5Sink;
 pub use self::jsonl::{JsonlSink, json_line, json_text};
-pub use self::night::NightSink;
+pub use self::night::{NightSink, add_to_night};
 pub use self::queue::{Sinks, WhenFull};
 use crate::event::Event;
 

@@ -97,6 +97,23 @@ impl Sink for NightSink {
     }
 }
 
+/// Adds `value` under `name` to the `night.json` of `out_dir`: what a live session knows besides its
+/// events.
+///
+/// # Errors
+/// The file cannot be read or replaced.
+pub fn add_to_night(out_dir: &Path, name: &str, value: &impl Serialize) -> Result<(), SinkError> {
+    let file = ReplacedFile::reopen(out_dir, "night.json");
+    let text = std::fs::read_to_string(file.path()).map_err(|e| file.cannot_write(e))?;
+    let value = serde_json::to_string_pretty(value).map_err(|e| file.cannot_write(e))?;
+    let Some(object) = text.trim_end().strip_suffix('}') else {
+        return Err(file.cannot_write("it holds no object"));
+    };
+    let object = object.trim_end();
+    let value = value.replace('\n', "\n  ");
+    file.write(format!("{object},\n  \"{name}\": {value}\n}}\n").as_bytes())
+}
+
 /// One row a hazard; the percentile is empty where the bundle brings no reference cohort.
 fn risk_csv(risk: Option<&OvernightRisk>, labels: &Labels) -> Result<String, std::fmt::Error> {
     let mut text = String::from("label_idx,phecode,phenotype,log_hazard,percentile\n");
@@ -126,6 +143,17 @@ fn quoted(field: &str) -> std::borrow::Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_is_added_to_the_night() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::write(dir.path().join("night.json"), "{\n  \"a\": 1\n}\n").expect("written");
+        add_to_night(dir.path(), "links", &serde_json::json!({"lost": [2, 3]})).expect("added");
+        let text = std::fs::read_to_string(dir.path().join("night.json")).expect("read");
+        let night: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!((&night["a"], &night["links"]["lost"][1]), (&1.into(), &3.into()));
+        assert!(add_to_night(Path::new("/nowhere"), "links", &1).is_err());
+    }
 
     #[test]
     fn fields_are_quoted_by_rfc_4180() {
