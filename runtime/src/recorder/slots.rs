@@ -96,7 +96,11 @@ impl Slots {
     pub fn push(&mut self, block: &DigitalBlock) {
         let Some(channel) = self.channels.get_mut(block.channel) else { return };
         let last = self.max_records * channel.per_record as u64;
-        let mut place = block.start.min(last);
+        if block.start >= last {
+            self.lost.unstorable += block.samples.len() as u64;
+            return;
+        }
+        let mut place = block.start;
         channel.decided = channel.decided.max(place);
         for chunk in block.samples.split_inclusive(|sample| !self.storable.contains(sample)) {
             let (chunk, unstorable) = match chunk.split_last() {
