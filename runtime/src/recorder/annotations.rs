@@ -131,6 +131,13 @@ impl AnnotationLog {
     }
 }
 
+impl Drop for AnnotationLog {
+    /// Not left to the closing: a child that is just being started may hold the file as well.
+    fn drop(&mut self) {
+        let _ = self.writer.output().unlock();
+    }
+}
+
 /// Onset in microseconds and text of an annotation that is written.
 type Said = (i64, String);
 

@@ -10,7 +10,7 @@ use sfm_runtime::recorder::{Recorder, RecorderError};
 use sfm_runtime::signal::{DigitalBlock, SignalInfo};
 use sfm_runtime::source::edf::EdfSource;
 
-use super::made::{Channel, Night, Noise, digital, read_back, signal, start};
+use super::made::{Channel, Night, Noise, digital, folder, read_back, signal, start};
 use super::thread::{FOLDER, child};
 
 const KILLS: usize = 16;
@@ -117,7 +117,7 @@ fn night() -> Night {
 
 #[test]
 fn a_cut_at_any_byte_keeps_the_whole_records_and_goes_on() {
-    let dir = tempfile::tempdir().expect("folder");
+    let dir = folder();
     let path = night().record(dir.path(), 1);
     let bytes = std::fs::read(&path).expect("reads");
     let whole = read_back(EdfSource::open(&path).expect("opens"));

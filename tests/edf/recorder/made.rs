@@ -7,6 +7,14 @@ use sfm_runtime::recorder::Recorder;
 use sfm_runtime::signal::{DigitalBlock, SampleBlock, SignalInfo};
 use sfm_runtime::source::Source;
 
+/// A folder in memory where there is one: thousands of files are waited for until they are on the
+/// disk.
+pub fn folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }
+        .expect("folder")
+}
+
 pub fn start() -> DateTime {
     "2026-11-24T22:58:41".parse().expect("a date")
 }
