@@ -2,9 +2,11 @@
 //! memory. Any damage costs the frames it touches and no other: the next zero byte is a fresh
 //! start.
 
-use crc::{CRC_32_ISO_HDLC, Crc};
-use postcard::ser_flavors::{Cobs, Slice, crc::CrcModifier};
+use crc::{CRC_32_ISO_HDLC, Crc, Digest};
+use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
+
+use crate::cobs::{Stuffer, unstuff};
 
 /// The longest frame, in bytes, its zero byte included.
 pub const MAX_FRAME_BYTES: usize = 1024;
@@ -15,7 +17,8 @@ pub const MAX_PAYLOAD_BYTES: usize = 984;
 
 const CRC_BYTES: usize = 4;
 
-/// The CRC-32 of Ethernet, zip and zlib.
+/// The CRC-32 of Ethernet, zip and zlib, with a table of 1 KiB: 360 MB/s on a server's core, where
+/// none makes 115 and 16 KiB, a quarter of a small microcontroller's flash, 2,300.
 static CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 
 /// Why a message was not encoded.
@@ -52,11 +55,36 @@ pub fn encode<'o, M: Serialize + ?Sized>(
     out: &'o mut [u8],
 ) -> Result<&'o [u8], EncodeError> {
     let room = out.len().min(MAX_FRAME_BYTES);
-    let (out, _) = out.split_at_mut(room);
-    let flavor = Cobs::try_new(Slice::new(out)).map_err(|_| EncodeError::NoRoom)?;
-    postcard::serialize_with_flavor(message, CrcModifier::new(flavor, CRC.digest()))
-        .map(|frame| &*frame)
-        .map_err(|_| EncodeError::NoRoom)
+    let out = out.get_mut(..room).unwrap_or_default();
+    let writer = FrameWriter { stuffer: Stuffer::new(out), digest: CRC.digest() };
+    postcard::serialize_with_flavor(message, writer).map_err(|_| EncodeError::NoRoom)
+}
+
+/// Takes a message's bytes from postcard.
+struct FrameWriter<'o> {
+    stuffer: Stuffer<'o>,
+    digest: Digest<'static, u32>,
+}
+
+const FULL: postcard::Error = postcard::Error::SerializeBufferFull;
+
+impl<'o> Flavor for FrameWriter<'o> {
+    type Output = &'o [u8];
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.digest.update(bytes);
+        bytes.iter().try_for_each(|&byte| self.stuffer.push(byte)).ok_or(FULL)
+    }
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.try_extend(&[byte])
+    }
+
+    fn finalize(mut self) -> postcard::Result<&'o [u8]> {
+        let checksum = self.digest.finalize().to_le_bytes();
+        checksum.iter().try_for_each(|&byte| self.stuffer.push(byte)).ok_or(FULL)?;
+        self.stuffer.finish().map(|frame| &*frame).ok_or(FULL)
+    }
 }
 
 /// Finds frames in a stream of bytes that arrives in pieces of any length.
@@ -83,15 +111,12 @@ impl<'b> Decoder<'b> {
         input: &mut &[u8],
     ) -> Option<Result<M, FrameError>> {
         let frame_bytes = loop {
-            let (piece, ended) = match input.iter().position(|&byte| byte == 0) {
-                Some(end) => (&input[..end], true),
-                None => (*input, false),
-            };
-            *input = &input[piece.len() + usize::from(ended)..];
+            let mut parts = input.splitn(2, |&byte| byte == 0);
+            let piece = parts.next().unwrap_or_default();
+            let behind = parts.next();
+            *input = behind.unwrap_or_default();
             self.collect(piece);
-            if !ended {
-                return None;
-            }
+            behind?;
             let frame_bytes = core::mem::take(&mut self.filled);
             if core::mem::take(&mut self.overflowed) {
                 return Some(Err(FrameError::TooLong));
@@ -101,7 +126,7 @@ impl<'b> Decoder<'b> {
                 break frame_bytes;
             }
         };
-        Some(open(&mut self.buffer[..frame_bytes]))
+        Some(open(self.buffer.get_mut(..frame_bytes).unwrap_or_default()))
     }
 
     /// Adds a piece without a zero byte to the open frame.
@@ -118,7 +143,7 @@ impl<'b> Decoder<'b> {
 
 /// The message in the frame `bytes` (without its zero byte), decoded in place.
 fn open<'s, M: Deserialize<'s>>(bytes: &'s mut [u8]) -> Result<M, FrameError> {
-    let length = cobs::decode_in_place(bytes).map_err(|_| FrameError::Cobs)?;
+    let length = unstuff(bytes).ok_or(FrameError::Cobs)?;
     let plain = bytes.get(..length).ok_or(FrameError::Cobs)?;
     let (body, checksum) = plain.split_last_chunk::<CRC_BYTES>().ok_or(FrameError::Checksum)?;
     if CRC.checksum(body) != u32::from_le_bytes(*checksum) {

@@ -21,13 +21,16 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod cobs;
+mod delta;
 mod frame;
 mod message;
 mod sample;
 
+pub use delta::MAX_DELTA_SAMPLES;
 pub use frame::{Decoder, EncodeError, FrameError, MAX_FRAME_BYTES, MAX_PAYLOAD_BYTES, encode};
 pub use message::{
     ByeReason, Channel, Contact, FromDevice, FromHost, Hello, Mark, MarkKind, PROTOCOL_VERSION,
     SCHEMA_HASH, SampleRate, Samples, Status, TimeReply,
 };
-pub use sample::{SampleError, SampleFormat, SampleValues, pack};
+pub use sample::{SampleError, SampleFormat, SampleValues, pack, shortest_format};

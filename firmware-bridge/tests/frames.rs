@@ -10,6 +10,9 @@ use sfm_firmware_bridge::{
     TimeReply, encode,
 };
 
+const FORMATS: [SampleFormat; 4] =
+    [SampleFormat::I16, SampleFormat::I24, SampleFormat::I32, SampleFormat::Delta];
+
 /// A message with its text and payload outside, so that it can be made by a strategy.
 #[derive(Debug, Clone)]
 struct Sent {
@@ -22,7 +25,7 @@ struct Sent {
 impl Sent {
     fn message(&self) -> FromDevice<'_> {
         let [a, b, c] = self.numbers;
-        let format = [SampleFormat::I16, SampleFormat::I24, SampleFormat::I32][c as usize % 3];
+        let format = FORMATS[c as usize % FORMATS.len()];
         let kind = [MarkKind::Button, MarkKind::LightsOff, MarkKind::LightsOn][c as usize % 3];
         let reason = [ByeReason::Stopped, ByeReason::Battery, ByeReason::Fault][c as usize % 3];
         match self.kind {

@@ -17,8 +17,13 @@ pub enum Event {
     Epoch(SleepEpoch),
     /// A 5-min window is complete and its embeddings will not change in this pass.
     Window(Box<WindowEmbedding>),
-    /// Samples of one channel are missing.
+    /// Samples of one channel are missing. Told when the gap has ended.
     Gap(Gap),
+    /// What is wrong with the signals of an epoch; comes before the epoch, and not at all where
+    /// nothing is wrong.
+    Quality(Box<EpochQuality>),
+    /// A modality was lost or is back.
+    Modality(ModalityChange),
     /// Something the user should know that stops nothing.
     Warning {
         /// One sentence.
@@ -118,8 +123,12 @@ pub struct SleepEpoch {
     /// NaN where no token is present.
     pub probabilities: [f32; SleepStage::COUNT],
     /// Part of the epoch's signal that is present, 0 to 1: the mean over its patches and the
-    /// mapped modalities.
+    /// mapped modalities. A signal that is there and bad counts as present.
     pub quality: f32,
+    /// The largest probability times `quality` times [`EpochQuality::sound`], 0 to 1; 0 where no
+    /// token is present. Lower where signals are missing or bad: a figure to sort by, no
+    /// probability that the stage is right.
+    pub confidence: f32,
     /// How sure it is.
     pub status: EpochStatus,
 }
@@ -165,6 +174,67 @@ pub struct Gap {
     pub duration_s: f64,
 }
 
+/// The signals of one epoch that are not as they should be.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EpochQuality {
+    /// Which pass.
+    pub pass: Pass,
+    /// The epoch.
+    pub epoch: u32,
+    /// Part of the signal that is sound where it is present, 0 to 1: the mean over the channels
+    /// of each modality and over the modalities.
+    pub sound: f32,
+    /// The channels with something to report, in the source's order.
+    pub channels: Vec<ChannelQuality>,
+}
+
+/// What is wrong with one channel in one epoch. Parts of the epoch's time, 0 to 1; those that are
+/// zero are left out of JSON.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ChannelQuality {
+    /// Index in the source.
+    pub channel: usize,
+    /// Label as written.
+    pub label: String,
+    /// Samples that are missing.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub missing: f32,
+    /// Constant, or smaller than this kind of signal ever is.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub flat: f32,
+    /// At the limits of the converter.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub clipped: f32,
+    /// Values that no living person has: SpO2 outside 50 to 100 %, absurd amplitudes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub implausible: f32,
+    /// Share of 50 or 60 Hz, the larger, in the signal's power.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub line_noise: f32,
+    /// Flat or clipped for most of the epoch: the electrode is off, or its cable.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub lead_off: bool,
+}
+
+fn is_zero(part: &f32) -> bool {
+    *part == 0.0
+}
+
+/// A modality that has channels begins or ceases to say anything.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ModalityChange {
+    /// Which pass met it.
+    pub pass: Pass,
+    /// The modality.
+    pub modality: Modality,
+    /// It is back; else it is lost: no patch of it is present in the epoch, and it is masked.
+    pub present: bool,
+    /// The first epoch of which this is so.
+    pub epoch: u32,
+    /// Start of that epoch behind the start of the recording, seconds.
+    pub onset_s: f64,
+}
+
 /// The gap ledger's line of one channel.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ChannelLedger {
@@ -174,7 +244,7 @@ pub struct ChannelLedger {
     pub label: String,
     /// Samples that reached the pipeline.
     pub received: u64,
-    /// Samples missing between the first and the last one.
+    /// Samples missing before the last one, and those behind it that the source has given up.
     pub missing: u64,
     /// Number of gaps.
     pub gaps: u64,

@@ -1,27 +1,29 @@
 //! The pipeline's front: every mapped channel from its ring through filter and resampler into
 //! 5-s patches, with its running mean and variance and its line of the gap ledger. Channels are
 //! independent of each other and run on all threads; time is the sample count.
+//!
+//! What leaves here does not depend on how samples were grouped or when they were drained: a patch
+//! is ready when every channel has its samples or has had them decided missing, and a gap is told
+//! at the first boundary behind its end, when nothing can be added to it any more. A channel that
+//! is silent and not decided is waited for; only the source gives it up.
+
+mod channel;
 
 use rayon::prelude::*;
+use sfm_models::Modality;
 use sfm_models::manifest::Preprocessing;
-use sfm_models::{Manifest, Modality};
 
-use crate::dsp::condition::Conditioner;
-use crate::dsp::normalize::{ChannelStats, RunningStats, z_score_into};
-use crate::dsp::patch::PatchBuf;
-use crate::event::{ChannelLedger, Gap, Pass};
+use self::channel::ChannelIntake;
+use crate::dsp::normalize::{ChannelStats, z_score_into};
+use crate::event::{ChannelLedger, ChannelQuality, Gap, Pass};
 use crate::montage::Montage;
+use crate::quality::QualityMeter;
 use crate::ring::{RingReader, RingState};
 use crate::signal::StreamInfo;
 use crate::timing::{Step, Timings};
 
-/// A channel that stays silent while another one delivers this many seconds is not waited for.
-/// Longer than a ring, of which one channel may be found full and the next one still empty.
-const MAX_SILENCE_S: f64 = 180.0;
 /// No sample of a living person is this many standard deviations from the mean.
 const MAX_Z: f32 = 1e6;
-/// A constant stretch shorter than this is not worth a line in the ledger.
-const FLAT_S: f64 = 60.0;
 
 /// How patches are z-scored.
 #[derive(Debug, Clone)]
@@ -54,26 +56,6 @@ pub struct ModalityIntake {
     patch_samples: usize,
 }
 
-struct ChannelIntake {
-    reader: RingReader,
-    conditioner: Conditioner,
-    patches: PatchBuf,
-    stats: RunningStats,
-    rate_hz: f64,
-    next: u64,
-    /// Seconds of signal that the last drain brought, and that other channels brought since.
-    fresh_s: f64,
-    silent_s: f64,
-    ledger: ChannelLedger,
-    gaps: Vec<Gap>,
-    pass: Pass,
-    flat_value: f32,
-    flat_run: u64,
-    flat_longest: u64,
-    /// A preprocessed channel stays as it is stored.
-    flat_is_masked: bool,
-}
-
 impl Intake {
     /// Takes the ring readers of the mapped channels, by channel of the source.
     ///
@@ -82,12 +64,11 @@ impl Intake {
     pub fn new(
         info: &StreamInfo,
         montage: &Montage,
-        manifest: &Manifest,
+        preprocessing: &Preprocessing,
         mut readers: Vec<Option<RingReader>>,
         state: RingState,
         pass: Pass,
     ) -> Result<Self, String> {
-        let preprocessing = &manifest.preprocessing;
         let mut modalities = Vec::new();
         for modality in Modality::ALL {
             let channels = montage
@@ -113,25 +94,93 @@ impl Intake {
         })
     }
 
+    /// Judges the signals too, from here on: [`Intake::take_quality`]. Not those of a preprocessed
+    /// source, whose units are gone.
+    pub fn watch_quality(&mut self, info: &StreamInfo) {
+        if info.preprocessed {
+            return;
+        }
+        for ModalityIntake { modality, channels, .. } in &mut self.modalities {
+            for channel in channels {
+                let signal = &info.signals[channel.ledger.channel];
+                channel.meter = Some(QualityMeter::new(signal, *modality));
+            }
+        }
+    }
+
+    /// What is wrong with the channels in epoch `epoch`, of which `part` is in the recording, in
+    /// the source's order, and the part of the present signal that is sound. To be asked once an
+    /// epoch, in order, when its patches are ready.
+    pub fn take_quality(&mut self, epoch: u32, part: f64) -> (Vec<ChannelQuality>, f32) {
+        let mut reported = Vec::new();
+        let mut sound = 0.0;
+        for modality in &mut self.modalities {
+            let channels = modality.channels.len() as f32;
+            for channel in &mut modality.channels {
+                let Some(meter) = &mut channel.meter else {
+                    sound += 1.0 / channels;
+                    continue;
+                };
+                let (quality, of_channel) = meter.epoch(epoch, part);
+                sound += of_channel / channels;
+                if quality != ChannelQuality::default() {
+                    let (index, label) = (channel.ledger.channel, channel.ledger.label.clone());
+                    reported.push(ChannelQuality { channel: index, label, ..quality });
+                }
+            }
+        }
+        reported.sort_by_key(|quality| quality.channel);
+        // No more digits than the parts it is made of.
+        let sound = (sound / self.modalities.len().max(1) as f32 * 1000.0).round() / 1000.0;
+        (reported, sound)
+    }
+
     /// Moves what is in the rings through filter and resampler; waits a moment if the source has
     /// nothing. After the source's end everything is flushed and [`Intake::finished`] holds.
     pub fn advance(&mut self, timings: &Timings) {
         let ended = self.state.ended();
-        self.channels_mut().for_each(|channel| {
+        let heard = self.drain(timings, ended);
+        if !ended && heard == 0 {
+            self.state.wait();
+        }
+    }
+
+    /// How many spans were in the rings.
+    fn drain(&mut self, timings: &Timings, ended: bool) -> usize {
+        let take = |channel: &mut ChannelIntake| {
             timings.measure(Step::Condition, || {
-                channel.drain();
+                let heard = channel.drain();
                 if ended {
                     channel.finish();
                 }
-            });
-        });
+                heard
+            })
+        };
+        let heard = if self.state.is_live() {
+            // A few samples a channel: not worth waking the pool, which other beds may use.
+            self.modalities.iter_mut().flat_map(|m| &mut m.channels).map(take).sum::<usize>()
+        } else {
+            self.channels_mut().map(take).sum::<usize>()
+        };
         self.state.drained();
         self.finished = ended;
-        let heard = self.note_silence();
         self.ready = self.ready.max(self.complete_until() / self.patch_samples);
-        if !ended && !heard {
-            self.state.wait();
-        }
+        heard
+    }
+
+    /// The source is one that does not wait for the pipeline.
+    pub fn is_live(&self) -> bool {
+        self.state.is_live()
+    }
+
+    /// Fill of the fullest ring since the last call, 0 to 1; 0 of a source that waits.
+    pub fn take_fill(&self) -> f32 {
+        self.state.take_fill()
+    }
+
+    /// Samples dropped so far because rings were full, all channels.
+    pub fn overflow(&self) -> u64 {
+        self.channels().map(ChannelIntake::overflow).sum()
     }
 
     /// The source is at its end and all of its samples are patches.
@@ -149,37 +198,42 @@ impl Intake {
         self.ready
     }
 
-    /// Counts, for each channel, the signal that came since its own last. Signal and not time: a
-    /// channel that has just jumped over a hole of hours is no reason to give up the others, which
-    /// are still before it.
-    /// Returns whether any signal came.
-    fn note_silence(&mut self) -> bool {
-        let heard_s = self.channels().map(|c| c.fresh_s).fold(0.0, f64::max);
-        for channel in self.modalities.iter_mut().flat_map(|m| &mut m.channels) {
-            channel.silent_s = if channel.fresh_s > 0.0 { 0.0 } else { channel.silent_s + heard_s };
-        }
-        heard_s > 0.0
-    }
-
-    /// Grid index below which every channel that is waited for has its samples or a gap.
+    /// Grid index below which every channel has its samples or a gap.
     fn complete_until(&self) -> u64 {
-        let furthest = || self.channels().map(|c| c.conditioner.ready_until()).max().unwrap_or(0);
         if self.finished {
-            return furthest();
+            return self.channels().map(|c| c.conditioner.ready_until()).max().unwrap_or(0);
         }
-        let heard = self.channels().filter(|c| c.silent_s < MAX_SILENCE_S);
-        heard.map(|c| c.conditioner.ready_until()).min().unwrap_or_else(furthest)
+        // Both: filtered that far, and no sample before that can still come.
+        let until =
+            |c: &ChannelIntake| c.conditioner.ready_until().min(c.conditioner.decided_until());
+        self.channels().map(until).min().unwrap_or(0)
     }
 
-    /// Gaps that begin before `until_s`, in order of time then channel, once each.
-    pub fn take_gaps(&mut self, until_s: f64) -> Vec<Gap> {
+    /// Gaps that end before patch `patch` begins, in order of time then channel, once each. Asked
+    /// for a patch that is not beyond [`Intake::ready_patches`] the answer is always the same:
+    /// whatever ends before it has ended for certain.
+    pub fn take_gaps(&mut self, patch: u64) -> Vec<Gap> {
+        let until = patch.saturating_mul(self.patch_samples);
         let mut gaps: Vec<Gap> = Vec::new();
         for channel in self.modalities.iter_mut().flat_map(|m| &mut m.channels) {
-            let count = channel.gaps.iter().take_while(|g| g.onset_s < until_s).count();
-            gaps.extend(channel.gaps.drain(..count));
+            let ChannelIntake { conditioner, gaps: closed, .. } = channel;
+            while let Some(gap) =
+                closed.pop_front_if(|gap| conditioner.is_before(gap.start + gap.samples, until))
+            {
+                gaps.push(gap);
+            }
         }
-        gaps.sort_by(|a, b| a.onset_s.total_cmp(&b.onset_s).then(a.channel.cmp(&b.channel)));
-        gaps
+        in_order(gaps)
+    }
+
+    /// The gaps that are left when the source is at its end, in order of time then channel.
+    pub fn take_last_gaps(&mut self) -> Vec<Gap> {
+        let channels = self.modalities.iter_mut().flat_map(|m| &mut m.channels);
+        let gaps = channels.flat_map(|channel| {
+            channel.close_gap();
+            channel.gaps.drain(..)
+        });
+        in_order(gaps.collect())
     }
 
     /// The gap ledger so far, in the source's order.
@@ -277,6 +331,18 @@ impl ModalityIntake {
         }
     }
 
+    /// Passes over patches `first..first + rows`, whose tokens are known: only what later patches
+    /// are normalized with is brought up to date.
+    pub fn pass_over(&mut self, first: u64, rows: usize, normalization: &Normalization) {
+        if matches!(normalization, Normalization::Running) {
+            return self.accumulate(first, rows);
+        }
+        for channel in &mut self.channels {
+            self.raw.resize(self.patch_samples, 0.0);
+            channel.patches.take(first + rows as u64 - 1, &mut self.raw);
+        }
+    }
+
     /// Takes patches `first..first + rows` for their mean and variance alone.
     pub fn accumulate(&mut self, first: u64, rows: usize) {
         for channel in &mut self.channels {
@@ -289,88 +355,12 @@ impl ModalityIntake {
     }
 }
 
-impl ChannelIntake {
-    fn new(
-        info: &StreamInfo,
-        index: usize,
-        reader: RingReader,
-        preprocessing: &Preprocessing,
-        pass: Pass,
-    ) -> Result<Self, String> {
-        let signal = &info.signals[index];
-        let conditioner = Conditioner::new(signal.rate_hz, preprocessing)
-            .map_err(|e| format!("channel '{}': {e}", signal.label))?;
-        Ok(Self {
-            reader,
-            conditioner,
-            patches: PatchBuf::new(preprocessing.patch_samples),
-            stats: RunningStats::new(),
-            rate_hz: signal.rate_hz,
-            next: 0,
-            fresh_s: 0.0,
-            silent_s: 0.0,
-            ledger: ChannelLedger {
-                channel: index,
-                label: signal.label.clone(),
-                ..ChannelLedger::default()
-            },
-            gaps: Vec::new(),
-            pass,
-            flat_value: f32::NAN,
-            flat_run: 0,
-            flat_longest: 0,
-            flat_is_masked: !info.preprocessed,
-        })
-    }
-
-    fn drain(&mut self) {
-        // The reader is lent out while the rest of the channel takes its samples.
-        let Self { reader, conditioner, patches, .. } = self;
-        let (next, rate_hz, ledger, gaps) =
-            (&mut self.next, self.rate_hz, &mut self.ledger, &mut self.gaps);
-        let (flat_value, flat_run, flat_longest) =
-            (&mut self.flat_value, &mut self.flat_run, &mut self.flat_longest);
-        let received_before = ledger.received;
-        reader.drain(|start, samples| {
-            if start > *next {
-                let missing = start - *next;
-                ledger.missing += missing;
-                ledger.gaps += 1;
-                gaps.push(Gap {
-                    pass: self.pass,
-                    channel: ledger.channel,
-                    label: ledger.label.clone(),
-                    start: *next,
-                    samples: missing,
-                    onset_s: *next as f64 / rate_hz,
-                    duration_s: missing as f64 / rate_hz,
-                });
-            }
-            *next = (*next).max(start + samples.len() as u64);
-            ledger.received += samples.len() as u64;
-            for &sample in samples {
-                *flat_run = if sample == *flat_value { *flat_run + 1 } else { 1 };
-                *flat_value = sample;
-                *flat_longest = (*flat_longest).max(*flat_run);
-            }
-            conditioner.push(start, samples, &mut |grid, values| patches.push(grid, values));
-        });
-        self.fresh_s = (self.ledger.received - received_before) as f64 / self.rate_hz;
-    }
-
-    fn finish(&mut self) {
-        let Self { conditioner, patches, .. } = self;
-        conditioner.finish(&mut |grid, values| patches.push(grid, values));
-    }
-
-    fn ledger(&self) -> ChannelLedger {
-        let flat_s = self.flat_longest as f64 / self.rate_hz;
-        ChannelLedger {
-            not_finite: self.conditioner.not_finite_samples(),
-            overflow: self.reader.overflow(),
-            overlapping: self.conditioner.overlapping_samples() + self.patches.late_samples(),
-            flat_s: if flat_s >= FLAT_S { flat_s } else { 0.0 },
-            ..self.ledger.clone()
-        }
-    }
+/// In order of time, then of channel.
+fn in_order(mut gaps: Vec<Gap>) -> Vec<Gap> {
+    gaps.sort_by(|a, b| a.onset_s.total_cmp(&b.onset_s).then(a.channel.cmp(&b.channel)));
+    gaps
 }
+
+#[cfg(test)]
+#[path = "intake/tests.rs"]
+mod tests;

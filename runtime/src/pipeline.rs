@@ -1,37 +1,47 @@
 //! The straight line: source thread -> rings -> filter, resample -> patches -> tokens -> windows
 //! -> epochs -> events. [`live_pass`] does it causally, epoch by epoch; [`final_pass`] over the
-//! whole recording, which equals the offline reference. Runs on the caller's thread and the
-//! current rayon pool; nothing here reads a clock but for `--timings` and `--speed`.
+//! whole recording, which equals the offline reference; [`live_session`] is the causal pass at
+//! the bedside. Runs on the caller's thread and the current rayon pool; nothing here reads a clock
+//! but for `--timings` and `--speed`.
 
+mod conclude;
+mod feed;
+mod lane;
 mod live;
+mod load;
+mod watch;
 mod whole;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rayon::prelude::*;
-use sfm_models::{Bundle, Manifest, Modality, SleepStage};
+use sfm_models::{Bundle, Manifest, Modality};
+
+use self::conclude::conclude;
+use self::feed::run;
 
 use self::live::Live;
+pub use self::load::Load;
 use self::whole::Final;
 use crate::dsp::normalize::ChannelStats;
-use crate::encode::{BaseNetwork, TokenLog, WindowEncoder, WindowOutput};
-use crate::event::{Event, Night, OvernightRisk, Pass, SleepEpoch, WindowEmbedding};
+use crate::encode::{BaseNetwork, TokenLog, WindowEncoder};
+use crate::event::{Event, Night, Pass, SleepEpoch};
 use crate::infer::InferError;
 use crate::infer::backend::Backend;
-use crate::intake::{Intake, ModalityIntake, Normalization};
+use crate::intake::{Intake, Normalization};
+use crate::journal::JournalWindow;
 use crate::montage::Montage;
 use crate::night::{ApneaHead, Demographics, RiskHead};
-use crate::ring::{RingWriter, WhenFull, rings};
-use crate::signal::{SampleBlock, StreamInfo};
 use crate::source::{Source, SourceError};
 use crate::staging::Stager;
-use crate::statistics::SleepStatistics;
-use crate::timing::{Step, Timings};
+use crate::timing::Timings;
 
 /// Seconds of signal a ring holds.
 const RING_S: f64 = 120.0;
+/// The same of a live session: as long may the pipeline stand still without losing a sample.
+const LIVE_RING_S: f64 = 300.0;
 
 /// A bundle's networks on an engine.
 pub struct Network {
@@ -123,6 +133,8 @@ pub struct PassOutcome {
     pub stats: Vec<Option<ChannelStats>>,
     /// The last event.
     pub night: Night,
+    /// Epochs of a live session that had no provisional score because it could not keep up.
+    pub skipped_epochs: u32,
 }
 
 /// Why a pass could not be carried through. What was emitted before stands.
@@ -152,6 +164,21 @@ pub struct Surroundings<'a> {
     pub stop: &'a AtomicBool,
 }
 
+/// What a live session adds to the causal pass.
+pub struct LiveSession<'a> {
+    /// The windows that were settled before a restart, from window 0 on and whole. The source
+    /// yields what was recorded of them first: it goes through filters, statistics and ledger, but
+    /// not through the network. None in a session that begins.
+    pub settled: Vec<JournalWindow>,
+    /// Takes the events of those windows, in order and without provisional epochs: they were
+    /// emitted before the restart.
+    pub restore: &'a mut dyn FnMut(Event),
+    /// Takes every window that is closed by this run, for the journal; the last may be a part.
+    pub closed_window: &'a mut dyn FnMut(JournalWindow),
+    /// Told how the session keeps up.
+    pub load: Arc<Load>,
+}
+
 /// The causal pass: provisional epochs as their 30 s are in, settled ones as their window closes.
 ///
 /// # Errors
@@ -163,28 +190,63 @@ pub fn live_pass(
     options: &Options,
     around: &mut Surroundings<'_>,
 ) -> Result<PassOutcome, PipelineError> {
+    causal_pass(source, montage, network, options, around, None)
+}
+
+/// The causal pass over a live session, until its source ends; `around.stop` cuts it off before
+/// that, and what is in the rings is then lost. Rings hold 300 s. From the moment on at which the
+/// source cannot wait any more (see [`Source::can_wait`]), blocks that do not fit are dropped, and
+/// while more than one epoch is due only the newest gets a provisional score; every window is
+/// settled all the same. Everything else is [`live_pass`]'s to the bit, whatever was restored.
+///
+/// # Errors
+/// [`PipelineError`]; everything emitted up to there is valid.
+pub fn live_session(
+    source: &mut dyn Source,
+    montage: &Montage,
+    network: &Network,
+    options: &Options,
+    around: &mut Surroundings<'_>,
+    session: LiveSession<'_>,
+) -> Result<PassOutcome, PipelineError> {
+    causal_pass(source, montage, network, options, around, Some(session))
+}
+
+fn causal_pass(
+    source: &mut dyn Source,
+    montage: &Montage,
+    network: &Network,
+    options: &Options,
+    around: &mut Surroundings<'_>,
+    session: Option<LiveSession<'_>>,
+) -> Result<PassOutcome, PipelineError> {
     let info = source.info().clone();
     let normalization = match (&options.stats, info.preprocessed) {
         (_, true) => Normalization::AsStored,
         (Some(stats), false) => Normalization::Fixed(stats.clone()),
         (None, false) => Normalization::Running,
     };
+    let rings_s = if session.is_some() { LIVE_RING_S } else { RING_S };
     let drive = |mut intake: Intake| {
-        let mut live = Live::new(network, &intake);
+        intake.watch_quality(&info);
+        let mut live = Live::new(network, &intake, session);
         while !intake.finished() && !around.stop.load(Ordering::Relaxed) {
             let begin = Instant::now();
             intake.advance(network.timings());
             live.take_epochs(&mut intake, &normalization, begin, around)?;
         }
-        live.close_window(around);
-        for gap in intake.take_gaps(f64::INFINITY) {
+        live.close_window(around)?;
+        for gap in intake.take_last_gaps() {
             (around.emit)(Event::Gap(gap));
         }
         let stats = intake.conclude_stats(info.signals.len());
         let hypnogram = std::mem::take(&mut live.hypnogram);
-        conclude(Pass::Live, network, options, &intake, (hypnogram, live.log, stats), around)
+        let skipped_epochs = live.skipped_epochs;
+        let found = (hypnogram, live.log, stats);
+        let outcome = conclude(Pass::Live, network, options, &intake, found, around)?;
+        Ok(PassOutcome { skipped_epochs, ..outcome })
     };
-    run(source, montage, network, Pass::Live, options.speed, drive)
+    run(source, montage, network, Pass::Live, rings_s, options.speed, drive)
 }
 
 /// The pass over the whole recording. Reads the source from where it stands; without
@@ -207,6 +269,7 @@ pub fn final_pass(
         Normalization::Fixed(stats.clone())
     };
     let drive = |mut intake: Intake| {
+        intake.watch_quality(&info);
         let mut whole = Final::new(network, &intake);
         while !intake.finished() {
             if around.stop.load(Ordering::Relaxed) {
@@ -215,13 +278,13 @@ pub fn final_pass(
             intake.advance(network.timings());
             whole.take_windows(&mut intake, &normalization, around)?;
         }
-        for gap in intake.take_gaps(f64::INFINITY) {
+        for gap in intake.take_last_gaps() {
             (around.emit)(Event::Gap(gap));
         }
         let hypnogram = whole.stage(around)?;
         conclude(Pass::Final, network, options, &intake, (hypnogram, whole.log, stats), around)
     };
-    run(source, montage, network, Pass::Final, None, drive)
+    run(source, montage, network, Pass::Final, RING_S, None, drive)
 }
 
 /// Reads the whole source for each channel's mean and standard deviation after filter and
@@ -250,226 +313,5 @@ pub fn measure(
         }
         Ok(intake.conclude_stats(signals))
     };
-    run(source, montage, network, Pass::Final, None, drive)
-}
-
-/// Runs the source on a thread of its own and `drive` on this one.
-fn run<T>(
-    source: &mut dyn Source,
-    montage: &Montage,
-    network: &Network,
-    pass: Pass,
-    speed: Option<f64>,
-    drive: impl FnOnce(Intake) -> Result<T, PipelineError>,
-) -> Result<T, PipelineError> {
-    let info = source.info().clone();
-    let rates: Vec<Option<f64>> = info
-        .signals
-        .iter()
-        .zip(&montage.decisions)
-        .map(|(signal, decision)| decision.modality.map(|_| signal.rate_hz))
-        .collect();
-    let (writer, readers, state) = rings(&rates, RING_S, WhenFull::Wait);
-    let intake = Intake::new(&info, montage, &network.manifest, readers, state, pass)
-        .map_err(PipelineError::Channel)?;
-    std::thread::scope(|scope| {
-        let feeder = scope.spawn(|| feed(source, &info, writer, speed, network.timings()));
-        // `drive` owns the intake: however it ends, the rings close and the feeder with them.
-        let result = drive(intake);
-        match feeder.join() {
-            Ok(fed) => {
-                let outcome = result?;
-                fed?;
-                Ok(outcome)
-            }
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    })
-}
-
-/// Moves blocks from the source into the rings until either side is done.
-fn feed(
-    source: &mut dyn Source,
-    info: &StreamInfo,
-    mut writer: RingWriter,
-    speed: Option<f64>,
-    timings: &Timings,
-) -> Result<(), SourceError> {
-    let begin = Instant::now();
-    let mut block = SampleBlock::default();
-    loop {
-        match timings.measure(Step::Source, || source.next_block(&mut block)) {
-            Ok(true) => {}
-            Ok(false) => return Ok(()),
-            Err(error) => {
-                writer.break_off();
-                return Err(error);
-            }
-        }
-        if let Some(speed) = speed {
-            let end = (block.start + block.samples.len() as u64) as f64;
-            let due_s = end / info.signals[block.channel].rate_hz / speed;
-            wait_until(begin + Duration::from_secs_f64(due_s), &writer);
-        }
-        if !writer.push(&block) {
-            return Ok(());
-        }
-    }
-}
-
-/// Sleeps until `due`, or until the pipeline wants no more: a hole may be hours long.
-fn wait_until(due: Instant, writer: &RingWriter) {
-    while writer.is_wanted() {
-        let left = due.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        std::thread::sleep(left.min(Duration::from_millis(50)));
-    }
-}
-
-/// One modality's window on its way through the base network.
-struct Lane {
-    modality: Modality,
-    encoder: WindowEncoder,
-    patches: Vec<f32>,
-    present: Vec<f32>,
-}
-
-impl Lane {
-    /// An empty one for every modality of the intake.
-    fn of(network: &Network, intake: &Intake) -> Vec<Self> {
-        let lane = |m: &ModalityIntake| Lane {
-            modality: m.modality,
-            encoder: WindowEncoder::new(network.base.clone(), m.channels()),
-            patches: Vec::new(),
-            present: Vec::new(),
-        };
-        intake.modalities.iter().map(lane).collect()
-    }
-
-    fn take(
-        &mut self,
-        source: &mut ModalityIntake,
-        first: u64,
-        rows: usize,
-        normalization: &Normalization,
-    ) -> Result<(), InferError> {
-        source.gather(first, rows, normalization, &mut self.patches, &mut self.present);
-        self.encoder.push(&self.patches, &self.present)
-    }
-}
-
-/// Part of an epoch's signal that is present: the mean over its patches and the modalities, each
-/// with the presence of its channels, times the part of the epoch that the recording covers.
-fn quality<'a>(modalities: impl Iterator<Item = &'a [f32]>, part: f32) -> f32 {
-    let of_modalities: Vec<f32> = modalities
-        .map(|present| present.iter().sum::<f32>() / present.len().max(1) as f32)
-        .collect();
-    let mean = of_modalities.iter().sum::<f32>() / of_modalities.len().max(1) as f32;
-    mean * part
-}
-
-fn empty_window(pass: Pass, first: usize, rows: usize, base: &BaseNetwork) -> WindowEmbedding {
-    WindowEmbedding {
-        pass,
-        window: (first / base.window_patches) as u32,
-        first_patch: first as u32,
-        patches: rows as u32,
-        embed_dim: base.embed_dim,
-        tokens: Default::default(),
-        pooled: Default::default(),
-    }
-}
-
-fn put_embeddings(window: &mut WindowEmbedding, modality: Modality, output: WindowOutput<'_>) {
-    if output.present.iter().all(|&p| p == 0.0) {
-        return;
-    }
-    let mut tokens = output.embeddings.to_vec();
-    for (token, &p) in tokens.chunks_mut(window.embed_dim).zip(output.present) {
-        if p == 0.0 {
-            token.fill(f32::NAN);
-        }
-    }
-    window.tokens[modality.index()] = Some(tokens);
-    window.pooled[modality.index()] = Some(output.window.to_vec());
-}
-
-/// Statistics, risk and ledger: the last event of a pass.
-fn conclude(
-    pass: Pass,
-    network: &Network,
-    options: &Options,
-    intake: &Intake,
-    (hypnogram, log, stats): (Vec<SleepEpoch>, TokenLog, Vec<Option<ChannelStats>>),
-    around: &mut Surroundings<'_>,
-) -> Result<PassOutcome, PipelineError> {
-    let risk = match &network.risk {
-        Some(head) => head.night(&log, options.demographics)?,
-        None => None,
-    };
-    let apnea = match &network.apnea {
-        Some(head) => head.night(&log)?,
-        None => None,
-    };
-    let stages: Vec<Option<SleepStage>> = hypnogram.iter().map(|e| e.stage).collect();
-    let notes = notes(pass, network, intake, &log, risk.as_ref());
-    let night = Night {
-        pass,
-        statistics: SleepStatistics::from_hypnogram(&stages),
-        risk,
-        apnea,
-        ledger: intake.ledger(),
-        notes,
-    };
-    (around.emit)(Event::Night(Box::new(night.clone())));
-    Ok(PassOutcome { hypnogram, log, stats, night })
-}
-
-/// What the user should know about how this night was computed.
-fn notes(
-    pass: Pass,
-    network: &Network,
-    intake: &Intake,
-    log: &TokenLog,
-    risk: Option<&OvernightRisk>,
-) -> Vec<String> {
-    let mut notes = Vec::new();
-    if intake.broke_off() {
-        notes.push("the recording broke off: this is the part before".to_owned());
-    }
-    let flat = intake.flat_channels();
-    if !flat.is_empty() {
-        notes.push(format!("one value throughout, masked: {}", flat.join(", ")));
-    }
-    match network.staging() {
-        None => notes.push("the bundle has no staging head: no hypnogram".to_owned()),
-        Some(stager) if pass == Pass::Live => notes.push(format!(
-            "live stages look back {} min",
-            network.base.onset_s(stager.live_context() as u64) / 60.0
-        )),
-        Some(stager) if stager.stretches(log.len()) > 1 => notes.push(format!(
-            "the recording is longer than the staging head's longest sequence: staged in {} overlapping stretches",
-            stager.stretches(log.len())
-        )),
-        Some(_) => {}
-    }
-    if network.risk.is_none() {
-        notes.push("the bundle has no risk head: no hazards".to_owned());
-    }
-    let Some(risk) = risk else { return notes };
-    if risk.log_hazards.is_empty() {
-        notes.push(
-            "no hazards without --age and --sex; the night's risk embedding does not need them"
-                .to_owned(),
-        );
-    }
-    if risk.tokens_left_out > 0 {
-        notes.push(format!(
-            "the risk head takes the first {} tokens of a night, as the reference does; {} later ones are left out",
-            risk.tokens, risk.tokens_left_out
-        ));
-    }
-    notes
+    run(source, montage, network, Pass::Final, RING_S, None, drive)
 }

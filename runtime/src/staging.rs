@@ -221,6 +221,30 @@ impl LiveStager {
     pub fn settle(&mut self, log: &TokenLog) {
         self.settled = log.len();
     }
+
+    /// Takes over a log of windows of `window` tokens that another stager has settled, as if they
+    /// had been staged here: of the past only what later stages look back on is pooled.
+    ///
+    /// # Errors
+    /// [`InferError`] of the engine.
+    pub fn take_over(&mut self, log: &TokenLog, window: usize) -> Result<(), InferError> {
+        let (len, embed_dim) = (log.len(), self.stager.embed_dim);
+        let from = len.saturating_sub(self.stager.live_context);
+        let from = from - from % window.max(1);
+        self.x = vec![0.0; from * embed_dim];
+        // In the same blocks as while the windows were open, so that not a bit differs.
+        for start in (from..len).step_by(window.max(1)) {
+            let rows = start..len.min(start + window);
+            let positions: Vec<i64> = rows
+                .clone()
+                .map(|token| live_position(token, self.stager.max_seq_length))
+                .collect();
+            self.x.extend(self.stager.pool.rows(log.rows(rows), Some(&positions), WINDOW_STEP)?);
+        }
+        self.present = any_present(log, 0..len);
+        self.settled = len;
+        Ok(())
+    }
 }
 
 /// The row of the positional table for a live token: its index, and in nights longer than the
@@ -286,13 +310,27 @@ fn softmax(logits: &Logits) -> [f32; SleepStage::COUNT] {
     p.map(|v| v / sum)
 }
 
+/// What the signals of an epoch are like.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EpochSignal {
+    /// Part that is present, 0 to 1.
+    pub present: f32,
+    /// Part of the present signal that is sound, 0 to 1.
+    pub sound: f32,
+}
+
+impl EpochSignal {
+    /// All there and nothing wrong.
+    pub const WHOLE: EpochSignal = EpochSignal { present: 1.0, sound: 1.0 };
+}
+
 /// Scores epoch `epoch` of `epoch_patches` tokens from the logits of those there are (NaN where
-/// absent): `?` if fewer than half are present.
+/// absent): `?` if fewer than half are present. `signal` lowers the confidence and nothing else.
 pub fn score_epoch(
     pass: Pass,
     epoch: u32,
     (tokens, epoch_patches): (&[Logits], usize),
-    quality: f32,
+    signal: EpochSignal,
     status: EpochStatus,
 ) -> SleepEpoch {
     let present: Vec<_> = tokens.iter().filter(|l| !l[0].is_nan()).map(softmax).collect();
@@ -306,13 +344,27 @@ pub fn score_epoch(
         if probabilities[stage.index()] > probabilities[best.index()] { stage } else { best }
     });
     let stage = best.filter(|_| 2 * present.len() >= epoch_patches);
+    scored_epoch(pass, epoch, (stage, probabilities), signal, status)
+}
+
+/// An epoch of a known stage and known probabilities.
+pub(crate) fn scored_epoch(
+    pass: Pass,
+    epoch: u32,
+    (stage, probabilities): (Option<SleepStage>, [f32; SleepStage::COUNT]),
+    signal: EpochSignal,
+    status: EpochStatus,
+) -> SleepEpoch {
+    // f32::max passes over NaN.
+    let largest = probabilities.iter().copied().fold(0.0, f32::max);
     SleepEpoch {
         pass,
         epoch,
         onset_s: f64::from(epoch) * EPOCH_S,
         stage,
         probabilities,
-        quality,
+        quality: signal.present,
+        confidence: largest * signal.present * signal.sound,
         status,
     }
 }
@@ -347,13 +399,20 @@ mod tests {
     fn an_epoch_with_too_little_signal_has_no_stage() {
         let nan = [f32::NAN; 5];
         let n2 = [0.1_f32, 0.1, 0.6, 0.1, 0.1].map(f32::ln);
-        let of =
-            |tokens: &[Logits]| score_epoch(Pass::Final, 3, (tokens, 6), 1.0, EpochStatus::Final);
+        let of = |tokens: &[Logits]| {
+            score_epoch(Pass::Final, 3, (tokens, 6), EpochSignal::WHOLE, EpochStatus::Final)
+        };
         assert_eq!(of(&[nan, nan, nan, nan, n2, n2]).stage, None);
         let scored = of(&[nan, nan, nan, n2, n2, n2]);
         assert_eq!(scored.stage, Some(SleepStage::N2));
         assert_eq!(scored.onset_s, 90.0);
         assert!((scored.probabilities[2] - 0.6).abs() < 1e-6);
+        assert_eq!(scored.confidence, scored.probabilities[2]);
+        let poor = EpochSignal { present: 0.5, sound: 0.8 };
+        let poor = score_epoch(Pass::Final, 3, (&[n2; 6], 6), poor, EpochStatus::Final);
+        assert_eq!((poor.stage, poor.quality), (Some(SleepStage::N2), 0.5));
+        assert!((poor.confidence - 0.6 * 0.4).abs() < 1e-6);
+        assert_eq!(of(&[nan; 6]).confidence, 0.0);
         assert!(of(&[nan; 6]).probabilities.iter().all(|p| p.is_nan()));
     }
 }

@@ -1,10 +1,12 @@
-//! Where the time goes, for `--timings`. Written by any thread, read at the end; no part of any
-//! result depends on it.
+//! Where the time goes, for `--timings` and `/metrics`. Written by any thread, read at the end; no
+//! part of any result depends on it.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::telemetry::InferenceMeter;
 
 /// A step of the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,10 +57,11 @@ impl Step {
 }
 
 /// Time spent in each step, summed over threads, and the latency of epochs.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Timings {
     nanos: [AtomicU64; Step::ALL.len()],
     epoch_latencies: Mutex<Vec<Duration>>,
+    meter: InferenceMeter,
 }
 
 impl Timings {
@@ -66,7 +69,9 @@ impl Timings {
     pub fn measure<T>(&self, step: Step, work: impl FnOnce() -> T) -> T {
         let begin = Instant::now();
         let result = work();
-        self.nanos[step as usize].fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        let duration = begin.elapsed();
+        self.nanos[step as usize].fetch_add(duration.as_nanos() as u64, Ordering::Relaxed);
+        self.meter.record(step, duration);
         result
     }
 

@@ -1,5 +1,5 @@
-//! Runs that do not reach their end: killed at any moment, and stopped by Ctrl-C. Every file that
-//! is there opens.
+//! Runs that do not reach their end: killed at any moment, and stopped by Ctrl-C or SIGTERM. Every
+//! file that is there opens.
 
 use std::path::Path;
 use std::process::Command;
@@ -69,14 +69,25 @@ fn a_killed_run_leaves_files_that_open() {
 /// Stops a run by Ctrl-C as soon as `ready` holds of its folder.
 #[cfg(unix)]
 fn interrupted(bench: &Bench, file: &Path, more: &str, ready: impl Fn(&Path) -> bool) -> Run {
+    signaled("-INT", bench, file, more, ready)
+}
+
+#[cfg(unix)]
+fn signaled(
+    signal: &str,
+    bench: &Bench,
+    file: &Path,
+    more: &str,
+    ready: impl Fn(&Path) -> bool,
+) -> Run {
     let child = bench.replaying(file, more).spawn().expect("starts");
     let begun = Instant::now();
     while !ready(&bench.path("out")) {
         assert!(begun.elapsed() < Duration::from_secs(60), "the run does not begin");
         std::thread::sleep(Duration::from_millis(5));
     }
-    let interrupt = ["-INT".to_owned(), child.id().to_string()];
-    assert!(Command::new("kill").args(interrupt).status().expect("kill runs").success());
+    let signal = [signal.to_owned(), child.id().to_string()];
+    assert!(Command::new("kill").args(signal).status().expect("kill runs").success());
     let stopped = Instant::now();
     let run = wait_for(child);
     assert!(stopped.elapsed() < Duration::from_secs(10), "it took {:?}", stopped.elapsed());
@@ -106,6 +117,22 @@ fn an_interrupt_completes_the_files_up_to_there() {
     assert!((3..120).contains(&epochs), "{epochs}");
     assert!(output.hypnogram.iter().all(|row| row.status == "settled"));
     assert_eq!(output.embeddings[0], Some((6 * epochs, 32)));
+}
+
+#[cfg(unix)]
+#[test]
+fn the_service_managers_signal_does_the_same() {
+    let bench = Bench::new();
+    let file = bench.file("study.edf", hour());
+    let has_rows = |out: &Path| {
+        std::fs::read_to_string(out.join("hypnogram.csv")).is_ok_and(|csv| csv.lines().count() > 3)
+    };
+    let run = signaled("-TERM", &bench, &file, "--speed 100", has_rows);
+    says_where(&run);
+    let output = bench.output();
+    assert!((3..120).contains(&output.hypnogram.len()), "{}", output.hypnogram.len());
+    assert!(output.hypnogram.iter().all(|row| row.status == "settled"));
+    assert_eq!(output.night["pass"], "live");
 }
 
 #[cfg(unix)]

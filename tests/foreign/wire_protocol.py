@@ -3,18 +3,26 @@
     wire_protocol.py check GOLDEN.json   decode and encode the golden vectors; exit 1 if one differs
     wire_protocol.py send                write a session of one sensor to standard output, with noise
     wire_protocol.py receive             read frames from standard input, print a line of JSON each
+    wire_protocol.py host COMMAND...     be the host of a device, a program that speaks on its standard input
+                                         and output: two blocks of each channel; exit 1 if it does not
+                                         follow the page or takes more than 60 s
 """
 
 import json
+import os
+import selectors
 import struct
+import subprocess
 import sys
+import time
 import zlib
 
 MAX_FRAME_BYTES = 1024
-SCHEMA = "6255b5a8e3d962c0"
+SCHEMA = "f794d790cd24926f"
 FORMAT_BYTES = {"I16": 2, "I24": 3, "I32": 4}
 
-FORMATS = list(FORMAT_BYTES)
+FORMATS = [*FORMAT_BYTES, "Delta"]
+MAX_DELTA_SAMPLES = 1024
 MARKS = ["Button", "LightsOff", "LightsOn"]
 REASONS = ["Stopped", "Battery", "Fault"]
 
@@ -56,6 +64,10 @@ def varint(value):
     return bytes(out)
 
 
+def zigzag(value):
+    return value * 2 if value >= 0 else -value * 2 - 1
+
+
 def write(kind, value):
     if isinstance(kind, list):
         return varint(kind.index(value))
@@ -67,7 +79,7 @@ def write(kind, value):
         assert 0 <= value < 1 << int(kind[1:])
         return varint(value)
     if kind in ("i16", "i32"):
-        return varint(value * 2 if value >= 0 else -value * 2 - 1)
+        return varint(zigzag(value))
     if kind == "f32":
         return struct.pack("<f", value)
     if kind == "bytes8":
@@ -124,6 +136,55 @@ class Reader:
             return self.take(8).hex()
         raw = self.take(self.varint(32))
         return raw.decode() if kind == "text" else raw.hex()
+
+
+def pack(form, values):
+    """The payload of `values`."""
+    if form in FORMAT_BYTES:
+        return b"".join(v.to_bytes(FORMAT_BYTES[form], "little", signed=True) for v in values)
+    assert len(values) <= MAX_DELTA_SAMPLES
+    if not values:
+        return varint(0)
+    steps = [zigzag(signed(b - a)) for a, b in zip(values, values[1:])]
+    width = max((step.bit_length() for step in steps), default=0)
+    bits = sum(step << i * width for i, step in enumerate(steps))
+    packed = bits.to_bytes((len(steps) * width + 7) // 8, "little")
+    return varint(len(values)) + bytes([width]) + varint(zigzag(values[0])) + packed
+
+
+def unpack(form, payload):
+    """The values of a payload."""
+    if form in FORMAT_BYTES:
+        width = FORMAT_BYTES[form]
+        if len(payload) % width:
+            raise Refused("ragged")
+        return [int.from_bytes(payload[i:i + width], "little", signed=True)
+                for i in range(0, len(payload), width)]
+    reader = Reader(payload)
+    count = reader.varint(32)
+    if count > MAX_DELTA_SAMPLES:
+        raise Refused("too many samples")
+    values = []
+    if count:
+        width = reader.take(1)[0]
+        if width > 32:
+            raise Refused("too many bits")
+        values.append(reader.read("i32"))
+        bits = int.from_bytes(reader.take(((count - 1) * width + 7) // 8), "little")
+        for _ in range(count - 1):
+            step = bits & (1 << width) - 1
+            values.append(signed(values[-1] + (step >> 1 if step % 2 == 0 else -(step >> 1) - 1)))
+            bits >>= width
+        if bits:
+            raise Refused("bits left over")
+    if reader.at != len(payload):
+        raise Refused("ragged")
+    return values
+
+
+def signed(value):
+    """`value` modulo 2^32, from -2^31 to 2^31 - 1."""
+    return (value + (1 << 31)) % (1 << 32) - (1 << 31)
 
 
 def cobs(raw):
@@ -195,6 +256,14 @@ def is_refused(direction, frame):
     return False
 
 
+def is_ragged(form, payload):
+    try:
+        unpack(form, payload)
+    except Refused:
+        return True
+    return False
+
+
 def check(path):
     with open(path, encoding="utf-8") as file:
         vectors = json.load(file)
@@ -207,6 +276,12 @@ def check(path):
         assert frame == encoded or frame[:-1] + b"\1\0" == encoded, (message, encoded.hex())
         assert frame.endswith(b"\0") and 0 not in frame[:-1], message
         assert decode(direction, frame[:-1]) == message, decode(direction, frame[:-1])
+        if "values" in vector:
+            form, payload = message["format"], bytes.fromhex(message["payload"])
+            assert pack(form, vector["values"]) == payload, pack(form, vector["values"]).hex()
+            assert unpack(form, payload) == vector["values"], unpack(form, payload)
+        if "refused" in vector:
+            assert is_ragged(message["format"], bytes.fromhex(message["payload"])), message
         assert all(is_refused(direction, broken) for broken in one_bit_flipped(frame[:-1])), message
     everything = {(d, name) for d, messages in DIRECTIONS.items() for name, _ in messages}
     assert seen == everything, everything - seen
@@ -226,13 +301,11 @@ def send(out):
                     samples=256, seconds=1, digital_min=-top - 1, digital_max=top,
                     physical_min=-3276.8, physical_max=3276.7, bits=24)
     for block in range(64):
-        for channel, form in enumerate(["I24", "I16"]):
+        for channel, form in enumerate(["I24", "I16"] if block % 2 == 0 else ["Delta", "Delta"]):
             start = 100 * block
             values = [sample_value(channel, start + i) for i in range(100)]
-            width = FORMAT_BYTES[form]
-            payload = b"".join(v.to_bytes(width, "little", signed=True) for v in values)
             write_frame(type="Samples", channel=channel, counter=start, tick=128 * start, format=form,
-                        payload=payload.hex())
+                        payload=pack(form, values).hex())
         if block % 8 == 3:
             out.write(bytes(range(1, 200)) + b"\0\0")
     write_frame(type="Bye", reason="Stopped")
@@ -252,6 +325,66 @@ def receive(source, direction="host"):
                 print(json.dumps({"refused": str(reason)}))
 
 
+def host(command):
+    device = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        messages = converse(device)
+    finally:
+        device.kill()
+    hello = next(m for m in messages if m["type"] == "Hello")
+    assert (hello["protocol"], hello["schema"]) == (1, SCHEMA), hello
+    channels = {m["channel"]: m for m in messages if m["type"] == "Channel"}
+    assert sorted(channels) == list(range(hello["channels"])), channels
+    assert any(m["type"] == "TimeReply" and m["request"] == 7 for m in messages), "no time reply"
+    assert any(m["type"] == "Status" for m in messages), "no status"
+    for index, channel in channels.items():
+        blocks = [m for m in messages if m["type"] == "Samples" and m["channel"] == index]
+        next_counter = blocks[0]["counter"]
+        for block in blocks:
+            assert block["counter"] == next_counter, (block, next_counter)
+            values = unpack(block["format"], bytes.fromhex(block["payload"]))
+            assert all(channel["digital_min"] <= v <= channel["digital_max"] for v in values), block
+            next_counter += len(values)
+        count = next_counter - blocks[0]["counter"]
+        print(f"{channel['label']}: {count} samples, {sorted({b['format'] for b in blocks})}")
+        ticks = blocks[-1]["tick"] - blocks[0]["tick"]
+        expected = ticks / hello["tick_hz"] * channel["samples"] / channel["seconds"]
+        assert abs(blocks[-1]["counter"] - blocks[0]["counter"] - expected) <= 1, (channel, expected)
+
+
+def converse(device):
+    """Starts a device, asks for its time, acknowledges every block: what it sent until two blocks of
+    each channel were there."""
+    def say(**message):
+        device.stdin.write(b"\0" + encode("host", message))
+        device.stdin.flush()
+
+    selector = selectors.DefaultSelector()
+    selector.register(device.stdout, selectors.EVENT_READ)
+    messages, rest, deadline = [], b"", time.monotonic() + 60
+    blocks = {}
+    say(type="Start")
+    say(type="TimeRequest", request=7)
+    while not blocks or min(blocks.values()) < 2:
+        assert time.monotonic() < deadline, messages
+        if not selector.select(0.1):
+            continue
+        received = os.read(device.stdout.fileno(), 65536)
+        assert received, "the device ended"
+        *frames, rest = (rest + received).split(b"\0")
+        for frame in filter(None, frames):
+            message = decode("device", frame)
+            messages.append(message)
+            if message["type"] == "Channel":
+                blocks.setdefault(message["channel"], 0)
+            if message["type"] == "Samples":
+                blocks[message["channel"]] += 1
+                end = message["counter"] + len(unpack(message["format"], bytes.fromhex(message["payload"])))
+                say(type="Acknowledge", channel=message["channel"], counter=end)
+    say(type="Stop")
+    return messages
+
+
 def main():
     if sys.argv[1:2] == ["check"] and len(sys.argv) == 3:
         check(sys.argv[2])
@@ -259,6 +392,8 @@ def main():
         send(sys.stdout.buffer)
     elif sys.argv[1:] == ["receive"]:
         receive(sys.stdin.buffer)
+    elif sys.argv[1:2] == ["host"] and len(sys.argv) > 2:
+        host(sys.argv[2:])
     else:
         raise SystemExit(__doc__)
 

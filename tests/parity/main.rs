@@ -6,3 +6,4 @@ mod from_store;
 mod invariance;
 mod live;
 mod run;
+mod session;

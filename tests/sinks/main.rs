@@ -8,5 +8,6 @@ mod files;
 mod foreign;
 mod kill;
 mod queue;
+mod restore;
 mod statistics;
 mod synthetic;

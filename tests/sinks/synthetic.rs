@@ -112,6 +112,7 @@ impl Recording {
             stage,
             probabilities: SleepStage::ALL.map(probability),
             quality: if stage.is_some() { 1.0 } else { 0.125 },
+            confidence: if stage.is_some() { 0.8 } else { 0.0 },
             status,
         })
     }

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 
+use super::endpoints::LinkArgs;
 use crate::infer::backend::BackendChoice;
 use crate::night::Sex;
+use crate::service::ServiceArgs;
 
 /// Sleep stages and an overnight risk embedding from polysomnography, as the night happens.
 ///
@@ -34,6 +36,14 @@ pub enum Command {
         /// How channels are mapped.
         #[command(flatten)]
         channels: ChannelArgs,
+    },
+    /// Finish a live session that was cut: complete its recording, stage the rest, run the final pass
+    Recover {
+        /// The session's folder
+        dir: PathBuf,
+        /// Model bundle [default: the one of the session]
+        #[arg(long, value_name = "FILE.sfm")]
+        bundle: Option<PathBuf>,
     },
     /// Show or check a model bundle
     Bundle {
@@ -80,6 +90,12 @@ pub struct RunArgs {
     /// Recording to replay: EDF, EDF+, BDF, BDF+ or preprocessed HDF5
     #[arg(long, value_name = "FILE")]
     pub replay: Option<PathBuf>,
+    /// Where the sensors of a live session are.
+    #[command(flatten)]
+    pub links: LinkArgs,
+    /// What is around a live session.
+    #[command(flatten)]
+    pub service: ServiceArgs,
     /// Model bundle [default: the built-in one]
     #[arg(long, value_name = "FILE.sfm")]
     pub bundle: Option<PathBuf>,
@@ -195,6 +211,8 @@ impl RunArgs {
         map.extend(self.channels.map.clone());
         Ok(Self {
             replay: self.replay.clone().or(file.replay),
+            links: self.links.or(file.links),
+            service: self.service.or(file.service),
             bundle: self.bundle.clone().or(file.bundle),
             out: self.out.clone().or(file.out),
             pass: self.pass.or(file.pass),

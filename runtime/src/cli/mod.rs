@@ -3,11 +3,21 @@
 //! unreadable, 4 bundle refused, 5 the run failed.
 
 pub mod args;
+mod bed;
+mod beds;
 mod bundle;
+pub mod endpoints;
 mod inspect;
+mod live;
+mod output;
 pub mod progress;
+mod recover;
 mod replay;
+mod run;
+mod session_files;
+mod setup;
 pub mod summary;
+mod witness;
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
@@ -55,7 +65,8 @@ pub fn main() -> ExitCode {
     let result = match &args.command {
         Some(Command::Inspect { file, channels }) => inspect::run(file, channels),
         Some(Command::Bundle { action }) => bundle::run(action),
-        None => replay::run(&args.run),
+        Some(Command::Recover { dir, bundle }) => recover::run(dir, bundle.as_deref()),
+        None => run::run(&args.run),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

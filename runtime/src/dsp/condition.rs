@@ -57,14 +57,12 @@ impl Conditioner {
 
     /// Takes samples of which the first has index `start` on the channel's time axis; `out` gets
     /// grid points in ascending order, as index of the first and values. A `start` beyond the
-    /// last sample ends the segment, samples that were already there are dropped.
+    /// last sample ends the segment, with no samples too; samples that were already there are
+    /// dropped.
     pub fn push(&mut self, start: u64, samples: &[f32], out: &mut impl FnMut(u64, &[f32])) {
         let known = self.next.saturating_sub(start).min(samples.len() as u64) as usize;
         self.overlapping += known as u64;
         let mut samples = &samples[known..];
-        if samples.is_empty() {
-            return;
-        }
         let start = start.max(self.next);
         if start > self.next {
             self.finish(out);
@@ -105,6 +103,18 @@ impl Conditioner {
         } else {
             self.resampler.grid_at_or_after(self.next)
         }
+    }
+
+    /// Grid index up to which every sample that lies before the grid point has come or will not
+    /// come. May be behind [`Conditioner::ready_until`], by a point, or far before it.
+    pub fn decided_until(&self) -> u64 {
+        let grid = self.resampler.grid_at_or_after(self.next);
+        grid.saturating_sub(u64::from(self.is_before(self.next, grid)))
+    }
+
+    /// Sample `index` lies before grid point `grid`.
+    pub fn is_before(&self, index: u64, grid: u64) -> bool {
+        self.resampler.is_before(index, grid)
     }
 
     /// Samples dropped because their time was already taken.

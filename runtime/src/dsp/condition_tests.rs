@@ -82,6 +82,28 @@ fn a_gap_is_not_bridged_and_both_sides_stand_alone() {
 }
 
 #[test]
+fn a_decided_gap_ends_the_segment_at_once_and_changes_no_point() {
+    let samples: Vec<f32> = (0..6000).map(noise).collect();
+    for rate_hz in [1.0, 100.0, 128.0, 256.0, 333.3] {
+        let (mut jumped, mut told) = (Grid::default(), Grid::default());
+        let mut jumping = conditioner(rate_hz);
+        jumping.push(0, &samples[..2500], &mut |g, y| jumped.take(g, y));
+        jumping.push(4000, &samples[4000..], &mut |g, y| jumped.take(g, y));
+        let mut telling = conditioner(rate_hz);
+        telling.push(0, &samples[..2500], &mut |g, y| told.take(g, y));
+        for decided in [2400, 2501, 3700, 3600] {
+            telling.push(decided, &[], &mut |g, y| told.take(g, y));
+        }
+        let until = telling.decided_until();
+        assert!(telling.ready_until() >= until && telling.ready_until() <= until + 1);
+        assert!(!telling.is_before(3700, until) && telling.is_before(3700, until + 1));
+        telling.push(4000, &samples[4000..], &mut |g, y| told.take(g, y));
+        assert_eq!(told, jumped, "{rate_hz} Hz");
+        assert_eq!(telling.overlapping_samples(), 0);
+    }
+}
+
+#[test]
 fn not_a_number_is_a_gap() {
     let mut samples: Vec<f32> = (0..3000).map(noise).collect();
     samples[1000..1010].fill(f32::NAN);

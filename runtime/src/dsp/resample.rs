@@ -45,6 +45,11 @@ impl Resampler {
         grid
     }
 
+    /// Sample `index` lies before grid point `grid`.
+    pub fn is_before(&self, index: u64, grid: u64) -> bool {
+        (index as f64) < self.place(grid)
+    }
+
     /// Place of a grid point on the channel's axis, in samples.
     #[inline(always)]
     fn place(&self, grid: u64) -> f64 {

@@ -1,45 +1,71 @@
-//! The causal pass: one epoch after the other, the open window encoded anew with each.
+//! The causal pass: one epoch after the other, the open window encoded anew with each. Windows
+//! that were settled before a restart are taken over instead.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
+use sfm_models::Modality;
 
-use super::{Lane, Network, PipelineError, Surroundings, empty_window, put_embeddings, quality};
-use crate::encode::TokenLog;
-use crate::event::{EpochStatus, Event, Pass, SleepEpoch};
+use super::lane::{Lane, empty_window, put_embeddings, quality};
+use super::watch::Watch;
+use super::{LiveSession, Network, PipelineError, Surroundings};
+use crate::encode::{TokenLog, WindowOutput};
+use crate::event::{EpochStatus, Event, Pass, SleepEpoch, WindowEmbedding};
+use crate::infer::InferError;
 use crate::intake::{Intake, Normalization};
-use crate::staging::{LiveStager, Logits, score_epoch};
+use crate::journal::{JournalEpoch, JournalModality, JournalWindow};
+use crate::staging::{EpochSignal, LiveStager, Logits, score_epoch, scored_epoch};
 
 /// The live pass between two epochs.
-pub(super) struct Live<'a> {
-    network: &'a Network,
+pub(super) struct Live<'n, 's> {
+    network: &'n Network,
     lanes: Vec<Lane>,
     pub(super) log: TokenLog,
     stager: Option<LiveStager>,
     /// Latest logits of the open window's tokens.
     window_logits: Vec<Logits>,
-    /// Quality of each epoch so far.
-    quality: Vec<f32>,
+    /// The log and the logits hold all of the open window; not after an epoch was skipped.
+    encoded: bool,
+    /// The signals of each epoch so far.
+    signals: Vec<EpochSignal>,
+    watch: Watch,
+    /// The settled score of every epoch.
     pub(super) hypnogram: Vec<SleepEpoch>,
     /// Patches taken from the intake, and the first of the open window.
     taken: u64,
     window_start: u64,
+    session: Option<LiveSession<'s>>,
+    /// The open window, if it was settled before a restart, and those behind it.
+    known: Option<JournalWindow>,
+    settled: std::vec::IntoIter<JournalWindow>,
+    pub(super) skipped_epochs: u32,
 }
 
-impl<'a> Live<'a> {
-    pub(super) fn new(network: &'a Network, intake: &Intake) -> Self {
+impl<'n, 's> Live<'n, 's> {
+    pub(super) fn new(
+        network: &'n Network,
+        intake: &Intake,
+        mut session: Option<LiveSession<'s>>,
+    ) -> Self {
         let lanes = Lane::of(network, intake);
+        let settled = session.as_mut().map(|s| std::mem::take(&mut s.settled)).unwrap_or_default();
         Self {
             network,
             lanes,
             log: TokenLog::new(network.base.embed_dim),
             stager: network.staging.clone().map(LiveStager::new),
             window_logits: Vec::new(),
-            quality: Vec::new(),
+            encoded: true,
+            signals: Vec::new(),
+            watch: Watch::new(Pass::Live),
             hypnogram: Vec::new(),
             taken: 0,
             window_start: 0,
+            session,
+            known: None,
+            settled: settled.into_iter(),
+            skipped_epochs: 0,
         }
     }
 
@@ -51,19 +77,29 @@ impl<'a> Live<'a> {
         mut begin: Instant,
         around: &mut Surroundings<'_>,
     ) -> Result<(), PipelineError> {
+        if let Some(session) = &self.session {
+            session.load.note_rings(intake.take_fill(), intake.overflow());
+        }
         loop {
             let epoch = self.network.base.epoch_patches;
             let rows = epoch.min((intake.ready_patches() - self.taken) as usize);
             if rows < epoch && !(intake.finished() && rows > 0) {
                 return Ok(());
             }
-            self.epoch(intake, normalization, rows, around)?;
+            if self.taken == self.window_start {
+                self.begin_window()?;
+            }
+            let scored = if self.known.is_some() {
+                self.pass_over(intake, normalization, rows, around);
+                false
+            } else {
+                self.epoch(intake, normalization, rows, around)?
+            };
             // The first epoch of a drain bears the filtering of all; the next ones waited for it.
-            self.network.timings.epoch_latency(begin.elapsed());
+            self.note_epoch(scored.then(|| begin.elapsed()));
             begin = Instant::now();
-            let window = self.network.base.window_patches as u64;
-            if self.taken - self.window_start >= window {
-                self.close_window(around);
+            if self.window_is_full() {
+                self.close_window(around)?;
             }
             (around.progress)(self.network.base.onset_s(self.taken));
             if around.stop.load(Ordering::Relaxed) {
@@ -72,35 +108,134 @@ impl<'a> Live<'a> {
         }
     }
 
+    fn note_epoch(&self, latency: Option<Duration>) {
+        if let Some(latency) = latency {
+            self.network.timings.epoch_latency(latency);
+        }
+        if let Some(session) = &self.session {
+            session.load.note_epoch(latency);
+        }
+    }
+
+    fn window_is_full(&self) -> bool {
+        self.taken - self.window_start >= self.network.base.window_patches as u64
+    }
+
+    /// Looks whether the window that begins is known; behind the last known one the stager takes
+    /// over what they left.
+    fn begin_window(&mut self) -> Result<(), InferError> {
+        let last_was_known = self.known.take().is_some();
+        self.known = self.settled.next().filter(|window| self.fits(window));
+        if self.known.is_some() {
+            return Ok(());
+        }
+        // Nothing behind a window that does not fit can be trusted.
+        self.settled = Vec::new().into_iter();
+        if let Some(stager) = self.stager.as_mut().filter(|_| last_was_known) {
+            stager.take_over(&self.log, self.network.base.window_patches)?;
+        }
+        Ok(())
+    }
+
+    /// The window is the one that begins here, whole and of this network's sizes.
+    fn fits(&self, window: &JournalWindow) -> bool {
+        let base = &self.network.base;
+        let rows = base.window_patches;
+        window.patches as usize == rows
+            && u64::from(window.first_patch) == self.window_start
+            && window.modalities.iter().flatten().all(|m| {
+                m.present.len() == rows
+                    && m.tokens.len() == rows * base.embed_dim
+                    && m.pooled.len() == base.embed_dim
+            })
+    }
+
+    /// An epoch of a known window: all but the network.
+    fn pass_over(
+        &mut self,
+        intake: &mut Intake,
+        normalization: &Normalization,
+        rows: usize,
+        around: &mut Surroundings<'_>,
+    ) {
+        let first = self.taken;
+        intake.modalities.par_iter_mut().for_each(|m| m.pass_over(first, rows, normalization));
+        self.taken += rows as u64;
+        let Some(window) = &self.known else { return };
+        let from = (first - self.window_start) as usize;
+        let present = self.lanes.iter().map(|lane| lane.modality).map(|modality| {
+            let known = window.modalities[modality.index()].as_ref();
+            let present = known.and_then(|m| m.present.get(from..from + rows)).unwrap_or_default();
+            (modality, present.iter().any(|&p| p > 0.0))
+        });
+        let present: Vec<_> = present.collect();
+        let epoch = self.signals.len() as u32;
+        let settled = window.epochs.iter().find(|e| e.epoch == epoch);
+        let quality = settled.map_or(0.0, |e| e.quality);
+        self.tell_signals(intake, rows, quality, &present, around);
+    }
+
+    /// Takes one epoch through the network; `false` if its provisional score was skipped.
     fn epoch(
         &mut self,
         intake: &mut Intake,
         normalization: &Normalization,
         rows: usize,
         around: &mut Surroundings<'_>,
-    ) -> Result<(), PipelineError> {
+    ) -> Result<bool, PipelineError> {
         let first = self.taken;
+        let newer_is_due = intake.ready_patches() - first >= 2 * rows as u64;
+        let closes =
+            first + rows as u64 - self.window_start >= self.network.base.window_patches as u64;
+        let skip = intake.is_live() && newer_is_due && !closes;
         self.lanes.par_iter_mut().zip(&mut intake.modalities).try_for_each(|(lane, source)| {
             lane.take(source, first, rows, normalization)?;
-            lane.encoder.encode().map(drop)
+            if skip { Ok(()) } else { lane.encoder.encode().map(drop) }
         })?;
         self.taken += rows as u64;
         let whole = rows as f32 / self.network.base.epoch_patches as f32;
-        self.quality.push(quality(self.lanes.iter().map(|l| l.present.as_slice()), whole));
-        self.write_log();
-        let until_s = self.network.base.onset_s(self.taken);
-        for gap in intake.take_gaps(until_s) {
-            (around.emit)(Event::Gap(gap));
+        let quality = quality(self.lanes.iter().map(|l| l.present.as_slice()), whole);
+        let present = self.lanes.iter().map(|l| (l.modality, l.present.iter().any(|&p| p > 0.0)));
+        let present: Vec<_> = present.collect();
+        self.tell_signals(intake, rows, quality, &present, around);
+        self.encoded = false;
+        if skip {
+            self.skipped_epochs += 1;
+            if let Some(session) = &self.session {
+                session.load.note_skipped();
+            }
+            return Ok(false);
         }
-        if let Some(stager) = &mut self.stager {
-            self.window_logits = stager.stage(&self.log, self.window_start as usize)?;
-            self.score(self.quality.len() - 1, EpochStatus::Provisional, around);
-        }
-        Ok(())
+        self.stage()?;
+        self.score(self.signals.len() - 1, EpochStatus::Provisional, around);
+        Ok(true)
     }
 
-    /// Writes the open window's tokens into the log anew.
-    fn write_log(&mut self) {
+    /// Gaps, modalities and signal quality up to the end of the epoch that was just taken.
+    fn tell_signals(
+        &mut self,
+        intake: &mut Intake,
+        rows: usize,
+        quality: f32,
+        modalities: &[(Modality, bool)],
+        around: &mut Surroundings<'_>,
+    ) {
+        let emit: &mut dyn FnMut(Event) = match &mut self.session {
+            Some(session) if self.known.is_some() => &mut *session.restore,
+            _ => &mut *around.emit,
+        };
+        for gap in intake.take_gaps(self.taken) {
+            emit(Event::Gap(gap));
+        }
+        let part = rows as f64 / self.network.base.epoch_patches as f64;
+        let epoch = self.signals.len() as u32;
+        let sound = self.watch.epoch(epoch, part, modalities.iter().copied(), intake, emit);
+        self.signals.push(EpochSignal { present: quality, sound });
+    }
+
+    /// Writes the open window's tokens, which the lanes have just encoded, into the log anew and
+    /// stages them.
+    fn stage(&mut self) -> Result<(), InferError> {
         let start = self.window_start as usize;
         self.log.truncate(start);
         self.log.grow((self.taken - self.window_start) as usize);
@@ -108,6 +243,11 @@ impl<'a> Live<'a> {
             let latest = lane.encoder.latest();
             self.log.write(start, lane.modality, latest.embeddings, latest.present);
         }
+        if let Some(stager) = &mut self.stager {
+            self.window_logits = stager.stage(&self.log, start)?;
+        }
+        self.encoded = true;
+        Ok(())
     }
 
     /// Scores the open window's epochs from `first_epoch` on and emits them.
@@ -117,31 +257,106 @@ impl<'a> Live<'a> {
         let logits = self.window_logits.chunks(epoch_patches).skip(first_epoch - window_epoch);
         for (epoch, tokens) in (first_epoch..).zip(logits) {
             let tokens = (tokens, epoch_patches);
-            let scored = score_epoch(Pass::Live, epoch as u32, tokens, self.quality[epoch], status);
-            self.hypnogram.truncate(epoch);
-            self.hypnogram.push(scored.clone());
+            let scored = score_epoch(Pass::Live, epoch as u32, tokens, self.signals[epoch], status);
+            if status == EpochStatus::Settled {
+                self.hypnogram.push(scored.clone());
+            }
             (around.emit)(Event::Epoch(scored));
         }
     }
 
     /// Settles the open window's epochs, if there is one, and begins the next.
-    pub(super) fn close_window(&mut self, around: &mut Surroundings<'_>) {
+    pub(super) fn close_window(
+        &mut self,
+        around: &mut Surroundings<'_>,
+    ) -> Result<(), PipelineError> {
         if self.taken == self.window_start {
-            return;
+            return Ok(());
         }
-        let first_epoch = self.window_start as usize / self.network.base.epoch_patches;
+        if self.known.is_some() {
+            self.restore_window();
+        } else {
+            if !self.encoded {
+                self.lanes.par_iter_mut().try_for_each(|lane| lane.encoder.encode().map(drop))?;
+                self.stage()?;
+            }
+            self.settle_window(around);
+        }
+        self.window_start = self.taken;
+        Ok(())
+    }
+
+    fn settle_window(&mut self, around: &mut Surroundings<'_>) {
+        let start = self.window_start as usize;
+        let rows = self.taken as usize - start;
+        let first_epoch = start / self.network.base.epoch_patches;
         self.score(first_epoch, EpochStatus::Settled, around);
-        let rows = (self.taken - self.window_start) as usize;
-        let mut window =
-            empty_window(Pass::Live, self.window_start as usize, rows, &self.network.base);
-        for lane in &mut self.lanes {
+        let mut window = empty_window(Pass::Live, start, rows, &self.network.base);
+        for lane in &self.lanes {
             put_embeddings(&mut window, lane.modality, lane.encoder.latest());
-            lane.encoder.begin();
+        }
+        if let Some(session) = &mut self.session {
+            let epochs = self.hypnogram.get(first_epoch..).unwrap_or_default();
+            (session.closed_window)(journal_window(&self.lanes, epochs, &window));
         }
         (around.emit)(Event::Window(Box::new(window)));
+        self.lanes.iter_mut().for_each(|lane| lane.encoder.begin());
         if let Some(stager) = &mut self.stager {
             stager.settle(&self.log);
         }
-        self.window_start = self.taken;
+    }
+
+    /// Takes over a known window as it was settled; of one that the recording does not hold to its
+    /// end, the part it holds.
+    fn restore_window(&mut self) {
+        let (Some(known), Some(session)) = (&self.known, &mut self.session) else { return };
+        let (start, rows) = (self.window_start as usize, (self.taken - self.window_start) as usize);
+        let embed_dim = self.network.base.embed_dim;
+        self.log.grow(rows);
+        let mut window = empty_window(Pass::Live, start, rows, &self.network.base);
+        for modality in self.lanes.iter().map(|lane| lane.modality) {
+            let Some(known) = &known.modalities[modality.index()] else { continue };
+            let output = WindowOutput {
+                embeddings: &known.tokens[..rows * embed_dim],
+                present: &known.present[..rows],
+                window: &known.pooled,
+            };
+            self.log.write(start, modality, output.embeddings, output.present);
+            put_embeddings(&mut window, modality, output);
+        }
+        for epoch in &known.epochs {
+            let Some(&signal) = self.signals.get(epoch.epoch as usize) else { continue };
+            let score = (epoch.stage, epoch.probabilities);
+            let settled = EpochStatus::Settled;
+            let scored = scored_epoch(Pass::Live, epoch.epoch, score, signal, settled);
+            self.hypnogram.push(scored.clone());
+            (session.restore)(Event::Epoch(scored));
+        }
+        (session.restore)(Event::Window(Box::new(window)));
+    }
+}
+
+/// A window that was just closed, for the journal.
+fn journal_window(
+    lanes: &[Lane],
+    epochs: &[SleepEpoch],
+    window: &WindowEmbedding,
+) -> JournalWindow {
+    let mut modalities: [Option<JournalModality>; Modality::COUNT] = Default::default();
+    for lane in lanes {
+        let latest = lane.encoder.latest();
+        let tokens = latest.present.iter().any(|&p| p > 0.0).then(|| JournalModality {
+            tokens: latest.embeddings.to_vec(),
+            present: latest.present.to_vec(),
+            pooled: latest.window.to_vec(),
+        });
+        modalities[lane.modality.index()] = tokens;
+    }
+    JournalWindow {
+        window: window.window,
+        first_patch: window.first_patch,
+        patches: window.patches,
+        modalities,
+        epochs: epochs.iter().map(JournalEpoch::from).collect(),
     }
 }

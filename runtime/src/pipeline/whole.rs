@@ -2,11 +2,13 @@
 
 use rayon::prelude::*;
 
-use super::{Lane, Network, PipelineError, Surroundings, empty_window, put_embeddings, quality};
+use super::lane::{Lane, empty_window, put_embeddings, quality};
+use super::watch::Watch;
+use super::{Network, PipelineError, Surroundings};
 use crate::encode::TokenLog;
 use crate::event::{EpochStatus, Event, Pass, SleepEpoch};
 use crate::intake::{Intake, Normalization};
-use crate::staging::score_epoch;
+use crate::staging::{EpochSignal, score_epoch};
 
 /// Windows worked on at once, at most: 3 MB of signal each.
 const MAX_LANES: usize = 32;
@@ -16,7 +18,8 @@ pub(super) struct Final<'a> {
     network: &'a Network,
     lanes: Vec<Vec<Lane>>,
     pub(super) log: TokenLog,
-    quality: Vec<f32>,
+    signals: Vec<EpochSignal>,
+    watch: Watch,
     taken: u64,
 }
 
@@ -30,7 +33,8 @@ impl<'a> Final<'a> {
             network,
             lanes,
             log: TokenLog::new(network.base.embed_dim),
-            quality: Vec::new(),
+            signals: Vec::new(),
+            watch: Watch::new(Pass::Final),
             taken: 0,
         }
     }
@@ -78,30 +82,47 @@ impl<'a> Final<'a> {
             lane.encoder.push(&lane.patches, &lane.present)?;
             lane.encoder.encode().map(drop)
         })?;
-        for gap in intake.take_gaps(self.network.base.onset_s(self.taken)) {
-            (around.emit)(Event::Gap(gap));
-        }
         self.log.grow(rows);
-        for (index, (lanes, &size)) in self.lanes.iter_mut().zip(&sizes).enumerate() {
-            let start = first as usize + index * window;
-            let mut event = empty_window(Pass::Final, start, size, &self.network.base);
-            for lane in lanes.iter_mut() {
-                let latest = lane.encoder.latest();
-                self.log.write(start, lane.modality, latest.embeddings, latest.present);
-                put_embeddings(&mut event, lane.modality, latest);
-            }
-            (around.emit)(Event::Window(Box::new(event)));
-            let epoch_patches = self.network.base.epoch_patches;
-            for from in (0..size).step_by(epoch_patches) {
-                let here = epoch_patches.min(size - from);
-                let present = lanes.iter().map(|lane| {
-                    let channels = lane.present.len() / size;
-                    &lane.present[from * channels..(from + here) * channels]
-                });
-                self.quality.push(quality(present, here as f32 / epoch_patches as f32));
-            }
+        for (index, &size) in sizes.iter().enumerate() {
+            // Window by window: how many are in a batch depends on the threads.
+            self.close_window(intake, index, first + (index * window) as u64, size, around);
         }
         Ok(())
+    }
+
+    /// Tells of window `index` of the batch, `size` patches from patch `first` on.
+    fn close_window(
+        &mut self,
+        intake: &mut Intake,
+        index: usize,
+        first: u64,
+        size: usize,
+        around: &mut Surroundings<'_>,
+    ) {
+        for gap in intake.take_gaps(first + size as u64) {
+            (around.emit)(Event::Gap(gap));
+        }
+        let epoch_patches = self.network.base.epoch_patches;
+        for from in (0..size).step_by(epoch_patches) {
+            let here = epoch_patches.min(size - from);
+            let lanes = self.lanes[index].iter().map(|lane| {
+                let channels = lane.present.len() / size;
+                (lane.modality, &lane.present[from * channels..(from + here) * channels])
+            });
+            let part = here as f64 / epoch_patches as f64;
+            let present = quality(lanes.clone().map(|(_, present)| present), part as f32);
+            let modalities = lanes.map(|(m, present)| (m, present.iter().any(|&p| p > 0.0)));
+            let epoch = self.signals.len() as u32;
+            let sound = self.watch.epoch(epoch, part, modalities, intake, around.emit);
+            self.signals.push(EpochSignal { present, sound });
+        }
+        let mut event = empty_window(Pass::Final, first as usize, size, &self.network.base);
+        for lane in &self.lanes[index] {
+            let latest = lane.encoder.latest();
+            self.log.write(first as usize, lane.modality, latest.embeddings, latest.present);
+            put_embeddings(&mut event, lane.modality, latest);
+        }
+        (around.emit)(Event::Window(Box::new(event)));
     }
 
     pub(super) fn stage(
@@ -113,11 +134,11 @@ impl<'a> Final<'a> {
         let logits = stager.night(&self.log)?;
         let scored: Vec<SleepEpoch> = logits
             .chunks(epoch_patches)
-            .zip(&self.quality)
+            .zip(&self.signals)
             .enumerate()
-            .map(|(epoch, (tokens, &quality))| {
+            .map(|(epoch, (tokens, &signal))| {
                 let tokens = (tokens, epoch_patches);
-                score_epoch(Pass::Final, epoch as u32, tokens, quality, EpochStatus::Final)
+                score_epoch(Pass::Final, epoch as u32, tokens, signal, EpochStatus::Final)
             })
             .collect();
         for epoch in &scored {

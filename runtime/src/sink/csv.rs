@@ -29,6 +29,18 @@ impl CsvSink {
         file.write(HEADER.as_bytes())?;
         Ok(CsvSink { file, hypnogram: Hypnogram::default(), text: String::new() })
     }
+
+    /// Goes on with the `hypnogram.csv` of `out_dir`, which is replaced with the first epochs.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn reopen(out_dir: &Path) -> Result<Self, SinkError> {
+        let file = ReplacedFile::reopen(out_dir, "hypnogram.csv");
+        if !file.path().exists() {
+            file.write(HEADER.as_bytes())?;
+        }
+        Ok(CsvSink { file, hypnogram: Hypnogram::default(), text: String::new() })
+    }
 }
 
 impl Sink for CsvSink {

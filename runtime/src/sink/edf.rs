@@ -35,6 +35,12 @@ impl EdfSink {
         Ok(EdfSink { file, hypnogram: Hypnogram::default(), start: None })
     }
 
+    /// Goes on with the `hypnogram.edf` of `out_dir`, which is replaced with the first epochs.
+    pub fn reopen(out_dir: &Path) -> Self {
+        let file = ReplacedFile::reopen(out_dir, "hypnogram.edf");
+        EdfSink { file, hypnogram: Hypnogram::default(), start: None }
+    }
+
     fn bytes(&self) -> Result<Vec<u8>, EdfError> {
         let spec = RecordingSpec {
             sample_format: SampleFormat::I16,

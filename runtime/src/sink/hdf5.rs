@@ -57,6 +57,12 @@ impl Hdf5Sink {
         Ok(Hdf5Sink { file, pending: Vec::new(), in_place: None })
     }
 
+    /// Goes on with the `embeddings.h5` of `out_dir`, which is replaced with the first windows.
+    pub fn reopen(out_dir: &Path) -> Self {
+        let file = ReplacedFile::reopen(out_dir, "embeddings.h5");
+        Hdf5Sink { file, pending: Vec::new(), in_place: None }
+    }
+
     /// Writes a copy of the file that holds the pending windows too and puts it in place.
     fn update(&mut self) -> Result<(), SinkError> {
         let before = self.in_place;

@@ -3,9 +3,11 @@
 //! terminals obey them: control characters and those that turn text are written as `\u009b`.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::Write;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use super::{Sink, SinkError};
 use crate::event::Event;
@@ -16,6 +18,21 @@ use crate::montage::is_hidden;
 pub struct JsonlSink {
     path: PathBuf,
     file: File,
+    /// Windows whose events the file held when it was reopened.
+    windows: u32,
+    /// The beginning of the pass is in the file.
+    begun: bool,
+    /// Lines of restored events up to the next window.
+    restored: String,
+    /// Lines of a known window whose last ones the file lacks.
+    tail: String,
+}
+
+/// What matters of a line when a file is reopened.
+#[derive(Deserialize)]
+struct Line {
+    event: String,
+    window: Option<u32>,
 }
 
 impl JsonlSink {
@@ -26,8 +43,92 @@ impl JsonlSink {
     pub fn open(out_dir: &Path) -> Result<Self, SinkError> {
         let path = out_dir.join("events.jsonl");
         let file = File::create(&path).map_err(|reason| SinkError::cannot_write(&path, reason))?;
-        Ok(JsonlSink { path, file })
+        Ok(JsonlSink {
+            path,
+            file,
+            windows: 0,
+            begun: false,
+            restored: String::new(),
+            tail: String::new(),
+        })
     }
+
+    /// Goes on with the `events.jsonl` of `out_dir`. It is cut behind the event of window
+    /// `windows` - 1: what follows is emitted anew. Events that are restored are not written
+    /// again, but those that a cut has taken are.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn reopen(out_dir: &Path, windows: u32) -> Result<Self, SinkError> {
+        let path = out_dir.join("events.jsonl");
+        let cannot = |reason| SinkError::cannot_write(&path, reason);
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(cannot)?;
+        let Kept { bytes, windows, tail } = kept(&file, windows).map_err(cannot)?;
+        file.set_len(bytes).map_err(cannot)?;
+        file.seek(SeekFrom::Start(bytes)).map_err(cannot)?;
+        Ok(JsonlSink { path, file, windows, begun: bytes > 0, restored: String::new(), tail })
+    }
+
+    fn line(&self, event: &Event) -> Result<String, SinkError> {
+        json_line(event).map_err(|reason| SinkError::cannot_write(&self.path, reason))
+    }
+
+    /// One write, past any buffer of this process: a kill cannot take it back.
+    fn write(&mut self, lines: &str) -> Result<(), SinkError> {
+        self.file
+            .write_all(lines.as_bytes())
+            .map_err(|reason| SinkError::cannot_write(&self.path, reason))
+    }
+}
+
+/// The part of a file that is kept.
+#[derive(Debug, Default, PartialEq)]
+struct Kept {
+    bytes: u64,
+    windows: u32,
+    /// The lines behind the last of these windows.
+    tail: String,
+}
+
+/// Of the first pass in `file`: its beginning, its windows up to `windows` of them, and where there
+/// are fewer what is there of the next one.
+fn kept(file: &File, windows: u32) -> std::io::Result<Kept> {
+    let mut lines = BufReader::new(file);
+    let mut kept = Kept::default();
+    let mut bytes = Vec::new();
+    let mut position = 0;
+    while kept.windows < windows || windows == 0 {
+        bytes.clear();
+        position += lines.read_until(b'\n', &mut bytes)? as u64;
+        // The last line may be cut; a damaged one ends what can be trusted.
+        if bytes.pop() != Some(b'\n') {
+            break;
+        }
+        let Ok(line) = serde_json::from_slice::<Line>(&bytes) else { break };
+        match (line.event.as_str(), line.window) {
+            ("started", _) if kept.bytes == 0 => {}
+            ("warning", _) if kept.windows == 0 && kept.tail.is_empty() => {}
+            ("started" | "night", _) => break,
+            ("window", Some(window)) if window == kept.windows => {
+                kept.windows += 1;
+                kept.tail.clear();
+            }
+            _ if windows == 0 => break,
+            _ => {
+                kept.tail += &String::from_utf8_lossy(&bytes);
+                kept.tail.push('\n');
+            }
+        }
+        kept.bytes = position;
+    }
+    Ok(kept)
 }
 
 impl Sink for JsonlSink {
@@ -36,12 +137,33 @@ impl Sink for JsonlSink {
     }
 
     fn take(&mut self, event: &Event) -> Result<(), SinkError> {
-        let line =
-            json_line(event).map_err(|reason| SinkError::cannot_write(&self.path, reason))?;
-        // One write a line, past any buffer of this process: a kill cannot take it back.
-        self.file
-            .write_all(line.as_bytes())
-            .map_err(|reason| SinkError::cannot_write(&self.path, reason))
+        let line = self.line(event)?;
+        self.write(&line)
+    }
+
+    fn restore(&mut self, event: &Event) -> Result<(), SinkError> {
+        let line = self.line(event)?;
+        match event {
+            Event::Started(_) | Event::Warning { .. } if self.begun => Ok(()),
+            Event::Started(_) | Event::Warning { .. } => self.write(&line),
+            Event::Window(window) => {
+                let mut lines = std::mem::take(&mut self.restored);
+                lines += &line;
+                if window.window < self.windows {
+                    return Ok(());
+                }
+                let tail = std::mem::take(&mut self.tail);
+                let is_there = |line: &str| tail.split_inclusive('\n').any(|there| there == line);
+                lines
+                    .split_inclusive('\n')
+                    .filter(|line| !is_there(line))
+                    .try_for_each(|line| self.write(line))
+            }
+            _ => {
+                self.restored += &line;
+                Ok(())
+            }
+        }
     }
 }
 
@@ -50,7 +172,15 @@ impl Sink for JsonlSink {
 /// # Errors
 /// [`serde_json::Error`] for an event that JSON cannot hold; there is none.
 pub fn json_line(event: &Event) -> Result<String, serde_json::Error> {
-    let json = serde_json::to_string(event)?;
+    json_text(event)
+}
+
+/// Anything as a line of JSON that no terminal obeys, its newline included.
+///
+/// # Errors
+/// [`serde_json::Error`] for what JSON cannot hold.
+pub fn json_text(value: &impl Serialize) -> Result<String, serde_json::Error> {
+    let json = serde_json::to_string(value)?;
     let mut line = String::with_capacity(json.len() + 1);
     for c in json.chars() {
         if is_hidden(c) {
@@ -69,6 +199,36 @@ pub fn json_line(event: &Event) -> Result<String, serde_json::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn window(pass: &str, window: u32) -> String {
+        format!("{{\"event\":\"window\",\"pass\":\"{pass}\",\"window\":{window}}}\n")
+    }
+
+    #[test]
+    fn a_file_is_kept_up_to_the_last_known_window() {
+        let start = "{\"event\":\"started\"}\n{\"event\":\"warning\",\"message\":\"x\"}\n";
+        let epoch = "{\"event\":\"epoch\",\"epoch\":1}\n";
+        let of = |text: &str, windows| {
+            let mut file = tempfile::tempfile().expect("a file");
+            file.write_all(text.as_bytes()).expect("written");
+            file.rewind().expect("rewound");
+            let kept = kept(&file, windows).expect("read");
+            let text = &text[..kept.bytes as usize];
+            assert!(text.ends_with(&kept.tail));
+            (text.to_owned(), kept.windows, kept.tail.lines().count())
+        };
+        let one = format!("{start}{epoch}{}", window("live", 0));
+        let two = format!("{one}{epoch}{}", window("live", 1));
+        let night = "{\"event\":\"night\"}\n";
+        let all = format!("{two}{epoch}{night}{start}{}", window("final", 0));
+        assert_eq!(of(&all, 0), (start.to_owned(), 0, 0));
+        assert_eq!(of(&all, 1), (one.clone(), 1, 0));
+        assert_eq!(of(&all, 2), (two.clone(), 2, 0));
+        assert_eq!(of(&all, 9), (format!("{two}{epoch}"), 2, 1), "a later pass is another one");
+        assert_eq!(of(&two[..two.len() - 1], 2), (format!("{one}{epoch}"), 1, 1), "a line is cut");
+        assert_eq!(of(&two.replace("epoch\",", "\u{0}"), 2), (start.to_owned(), 0, 0), "damaged");
+        assert_eq!(of(&start[..5], 3), (String::new(), 0, 0));
+    }
 
     #[test]
     fn a_label_cannot_command_a_terminal() {

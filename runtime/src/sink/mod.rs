@@ -19,7 +19,7 @@ use std::path::Path;
 pub use self::csv::CsvSink;
 pub use self::edf::EdfSink;
 pub use self::hdf5::Hdf5Sink;
-pub use self::jsonl::{JsonlSink, json_line};
+pub use self::jsonl::{JsonlSink, json_line, json_text};
 pub use self::night::NightSink;
 pub use self::queue::{Sinks, WhenFull};
 use crate::event::Event;
@@ -34,6 +34,15 @@ pub trait Sink: Send {
     /// # Errors
     /// One sentence with the file and the reason; the sink is not called again.
     fn take(&mut self, event: &Event) -> Result<(), SinkError>;
+
+    /// Takes an event that was emitted before a restart, so that the output goes on from there.
+    /// For sinks that write anew what they hold it is an event like any other.
+    ///
+    /// # Errors
+    /// As [`Sink::take`].
+    fn restore(&mut self, event: &Event) -> Result<(), SinkError> {
+        self.take(event)
+    }
 
     /// Brings the output up to date with the events taken so far. Called within half a second
     /// after an event, and not more often than that: the place for what costs more than an
@@ -94,5 +103,27 @@ pub fn open_all(out_dir: &Path, labels: &Labels) -> Result<Vec<Box<dyn Sink>>, S
         Box::new(EdfSink::open(out_dir)?),
         Box::new(Hdf5Sink::open(out_dir)?),
         Box::new(NightSink::open(out_dir, labels.to_vec())?),
+    ])
+}
+
+/// Opens every sink of a folder that a session left when it was cut, to go on in it. `windows` is
+/// the number of windows that are known and will be restored: `events.jsonl` is kept up to the
+/// last of them, since everything behind it is emitted anew. The other files stay as they are
+/// until they are replaced.
+///
+/// # Errors
+/// As [`open_all`].
+pub fn reopen_all(
+    out_dir: &Path,
+    labels: &Labels,
+    windows: u32,
+) -> Result<Vec<Box<dyn Sink>>, SinkError> {
+    std::fs::create_dir_all(out_dir).map_err(|reason| SinkError::cannot_write(out_dir, reason))?;
+    Ok(vec![
+        Box::new(JsonlSink::reopen(out_dir, windows)?),
+        Box::new(CsvSink::reopen(out_dir)?),
+        Box::new(EdfSink::reopen(out_dir)),
+        Box::new(Hdf5Sink::reopen(out_dir)),
+        Box::new(NightSink::reopen(out_dir, labels.to_vec())),
     ])
 }

@@ -49,6 +49,16 @@ impl NightSink {
         })
     }
 
+    /// Goes on in `out_dir`, where both files are replaced at the end of the night.
+    pub fn reopen(out_dir: &Path, labels: Vec<(String, String)>) -> Self {
+        NightSink {
+            night: ReplacedFile::reopen(out_dir, "night.json"),
+            risk: ReplacedFile::reopen(out_dir, "risk.csv"),
+            labels,
+            started: None,
+        }
+    }
+
     fn write(&self, night: &Night) -> Result<(), SinkError> {
         let content = NightFile {
             software: concat!("sfm-stream ", env!("CARGO_PKG_VERSION")),

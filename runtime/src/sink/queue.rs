@@ -27,10 +27,16 @@ pub enum WhenFull {
     Drop,
 }
 
+/// What goes through the queue.
+enum Message {
+    Take(Event),
+    Restore(Event),
+}
+
 /// The running sinks.
 #[derive(Debug)]
 pub struct Sinks {
-    queue: Option<SyncSender<Event>>,
+    queue: Option<SyncSender<Message>>,
     failures: Receiver<String>,
     thread: Option<JoinHandle<()>>,
     when_full: WhenFull,
@@ -58,10 +64,23 @@ impl Sinks {
         let must_arrive = matches!(event, Event::Started(_) | Event::Night(_));
         // A closed queue means that the thread is gone: `finish` says so.
         if self.when_full == WhenFull::Wait || must_arrive {
-            let _ = queue.send(event);
-        } else if let Err(TrySendError::Full(_)) = queue.try_send(event) {
+            let _ = queue.send(Message::Take(event));
+        } else if let Err(TrySendError::Full(_)) = queue.try_send(Message::Take(event)) {
             self.dropped += 1;
         }
+    }
+
+    /// Hands over an event that was emitted before a restart: [`Sink::restore`]. Waits while the
+    /// queue is full, since what is restored was recorded.
+    pub fn restore(&mut self, event: Event) {
+        if let Some(queue) = &self.queue {
+            let _ = queue.send(Message::Restore(event));
+        }
+    }
+
+    /// From now on no event is dropped: what follows comes from a file, which can wait.
+    pub fn wait_when_full(&mut self) {
+        self.when_full = WhenFull::Wait;
     }
 
     /// What failed since the last call, one line a sink.
@@ -101,7 +120,7 @@ impl Drop for Sinks {
 
 /// The thread: takes events until the queue closes and publishes half a second after the first
 /// event that is not published yet.
-fn run(mut sinks: Vec<Box<dyn Sink>>, events: &Receiver<Event>, report: &Sender<String>) {
+fn run(mut sinks: Vec<Box<dyn Sink>>, events: &Receiver<Message>, report: &Sender<String>) {
     let mut due: Option<Instant> = None;
     loop {
         let next = match due {
@@ -109,8 +128,11 @@ fn run(mut sinks: Vec<Box<dyn Sink>>, events: &Receiver<Event>, report: &Sender<
             Some(due) => events.recv_timeout(due.saturating_duration_since(Instant::now())),
         };
         match next {
-            Ok(event) => {
-                each(&mut sinks, report, |sink| sink.take(&event));
+            Ok(message) => {
+                each(&mut sinks, report, |sink| match &message {
+                    Message::Take(event) => sink.take(event),
+                    Message::Restore(event) => sink.restore(event),
+                });
                 due.get_or_insert_with(|| Instant::now() + PUBLISH_AFTER);
             }
             Err(RecvTimeoutError::Timeout) => {}

@@ -31,6 +31,11 @@ impl ReplacedFile {
         Ok(file)
     }
 
+    /// Takes the place of `name` in `out_dir` and leaves what is there until it is replaced.
+    pub fn reopen(out_dir: &Path, name: &str) -> Self {
+        ReplacedFile { path: out_dir.join(name), part: out_dir.join(format!(".{name}.part")) }
+    }
+
     /// The file's place.
     pub fn path(&self) -> &Path {
         &self.path

@@ -138,9 +138,12 @@ impl Source for StoreSource {
             channel
                 .read(self.position, self.block_samples, &mut block.samples)
                 .map_err(|error| unreadable(&self.name, &error))?;
-            if !block.samples.is_empty() {
-                return Ok(true);
+            if block.samples.is_empty() {
+                // A channel that ends before the others: nobody is to wait for it.
+                let decided = self.position.saturating_add(self.block_samples).min(longest);
+                block.start = decided as u64;
             }
+            return Ok(true);
         }
         Ok(false)
     }

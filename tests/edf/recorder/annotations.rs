@@ -118,6 +118,7 @@ fn the_sink_keeps_settled_stages_and_long_gaps() {
             stage,
             probabilities: [0.2; 5],
             quality: 1.0,
+            confidence: 0.2,
             status,
         })
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::prelude::*;
 use sfm_models::SleepStage;
 use sfm_runtime::event::{EpochStatus, Pass};
-use sfm_runtime::staging::{Logits, score_epoch, stretches};
+use sfm_runtime::staging::{EpochSignal, Logits, score_epoch, stretches};
 
 use crate::data::Night;
 use crate::finetune::stretch::{Stretch, Subset, tensors};
@@ -60,7 +60,7 @@ pub fn epochs_of(
     let truth = stages.chunks(EPOCH_TOKENS).map(epoch_stage);
     let scored = logits.chunks(EPOCH_TOKENS).map(|tokens| {
         let status = EpochStatus::Final;
-        score_epoch(Pass::Final, 0, (tokens, EPOCH_TOKENS), 1.0, status).stage
+        score_epoch(Pass::Final, 0, (tokens, EPOCH_TOKENS), EpochSignal::WHOLE, status).stage
     });
     truth.zip(scored).collect()
 }

@@ -1,0 +1,260 @@
+//! One live session from its start to the end of its files: recorded and staged as it comes, then
+//! the final pass over the recording. Also finishes a session that was cut.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::args::{Passes, RunArgs};
+use super::output::Output;
+use super::session_files::{Files, create};
+use super::setup::{Setup, Study, failed, interrupted, stage_changes};
+use super::summary::{self, StageChanges};
+use super::witness::SessionWitness;
+use super::{Failure, live, show};
+use crate::event::{Event, Pass};
+use crate::journal::{Journal, JournalWindow};
+use crate::link::hub::FromLinks;
+use crate::link::live::LiveSource;
+use crate::pipeline::{LiveSession, Options, PassOutcome, Surroundings, final_pass, live_session};
+use crate::recorder::{self, AnnotationSink, RecorderThread};
+use crate::service::health::Phase;
+use crate::sink::{self, Sinks, WhenFull};
+use crate::source::{self, Source};
+
+/// How long the disk may take to close the recording.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Runs a session: `files` are those of one that goes on.
+pub(super) fn run(
+    args: &RunArgs,
+    setup: &Setup,
+    out: &Path,
+    files: Option<Files>,
+    from: Receiver<FromLinks>,
+    mut witness: SessionWitness,
+    stop: &AtomicBool,
+) -> Result<(), Failure> {
+    let files = match files {
+        Some(files) => files,
+        None => {
+            let Some(started) = live::wait(&from, |line| witness.keep(line)) else {
+                return Err(Failure::run(
+                    "ended before any sensor was ready; nothing was recorded",
+                ));
+            };
+            create(args, setup, out, &started)?
+        }
+    };
+    let bed = Bed { args, setup, out, stop };
+    bed.run(files, from, witness)
+}
+
+/// What a session is run with.
+struct Bed<'a> {
+    args: &'a RunArgs,
+    setup: &'a Setup,
+    out: &'a Path,
+    stop: &'a AtomicBool,
+}
+
+impl Bed<'_> {
+    fn run(
+        &self,
+        files: Files,
+        from: Receiver<FromLinks>,
+        mut witness: SessionWitness,
+    ) -> Result<(), Failure> {
+        let Files { info, recorder, annotations, recorded, mut journal, settled, mut saved } =
+            files;
+        let path = recorder.path().to_owned();
+        let mut study = self.setup.study(&info, "this session")?;
+        study.explain();
+        let mut recorded = recorded;
+        if let Some(recorded) = &mut recorded {
+            recorded.select(&study.used());
+        }
+        let resumed = recorded.is_some() || !settled.is_empty();
+        let stopped = witness.recorder_stopped();
+        let recorder = recorder::spawn(recorder, Some(annotations), stopped)
+            .map_err(|e| Failure::run(format!("the recorder's thread cannot start: {e}")))?;
+        let output = Mutex::new(self.open_output(resumed, settled.len(), &recorder)?);
+        witness.begin(self.out, &info)?;
+        let health = witness.health();
+        health.phase(Phase::Live);
+        let load = witness.load();
+
+        let mut source = LiveSource::new(info, from, recorder, recorded, witness);
+        let outcome = self.stage(&mut study, &mut source, (&mut journal, settled), load, &output);
+        // However the pass ended, what was recorded is closed.
+        let (recorder, mut witness) = source.finish();
+        health.phase(Phase::Finishing);
+        let closed = recorder.finish(CLOSE_WITHIN);
+        witness.conclude(&mut saved);
+        saved.write(self.out).map_err(Failure::run)?;
+        match &closed {
+            Ok(written) => witness.say(&format!(
+                "recorded {} records, {} bytes in {}",
+                written.records,
+                written.bytes,
+                written.path.display()
+            )),
+            Err(reason) => witness.say(&format!("warning: {reason}")),
+        }
+        let mut output = output.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let result = outcome.and_then(|outcome| {
+            self.after(&mut study, outcome, &path, closed.is_ok(), &mut output, &mut witness)
+        });
+        for failure in output.sinks.finish() {
+            witness.say(&format!("warning: {failure}"));
+        }
+        let (outcome, changed, ended) = result?;
+        self.summarize(&study, &outcome, changed, output.shown)?;
+        if ended {
+            saved.ended = true;
+            saved.write(self.out).map_err(Failure::run)?;
+        } else {
+            let out = self.out.display();
+            witness.say(&format!(
+                "stopped; 'sfm-stream recover {out}' runs the final pass, the same command goes on"
+            ));
+        }
+        Ok(())
+    }
+
+    fn open_output(
+        &self,
+        resumed: bool,
+        settled: usize,
+        recorder: &RecorderThread,
+    ) -> Result<Output, Failure> {
+        let labels = &self.setup.labels;
+        let sinks = match resumed {
+            true => sink::reopen_all(self.out, labels, settled as u32),
+            false => sink::open_all(self.out, labels),
+        };
+        let mut sinks = sinks.map_err(Failure::run)?;
+        sinks.push(Box::new(AnnotationSink(recorder.annotations())));
+        let sinks = Sinks::start(sinks, WhenFull::Drop).map_err(Failure::run)?;
+        Ok(Output { sinks, json: self.args.json, shown: Ok(()) })
+    }
+
+    /// The live pass, to the end of the source.
+    fn stage(
+        &self,
+        study: &mut Study,
+        source: &mut dyn Source,
+        (journal, settled): (&mut Journal, Vec<JournalWindow>),
+        load: std::sync::Arc<crate::pipeline::Load>,
+        output: &Mutex<Output>,
+    ) -> Result<PassOutcome, Failure> {
+        let send = |event| output.lock().unwrap_or_else(PoisonError::into_inner).send(event);
+        let restore =
+            |event| output.lock().unwrap_or_else(PoisonError::into_inner).sinks.restore(event);
+        study.started.pass = Pass::Live;
+        let started = Event::Started(Box::new(study.started.clone()));
+        if settled.is_empty() {
+            send(started)
+        } else {
+            restore(started)
+        }
+        // The source ends when the links do, so that the last samples are staged.
+        let never = AtomicBool::new(false);
+        let mut around =
+            Surroundings { emit: &mut |event| send(event), progress: &mut |_| (), stop: &never };
+        let mut journal_failed = false;
+        let session = LiveSession {
+            settled,
+            restore: &mut |event| restore(event),
+            closed_window: &mut |window| {
+                if let Err(e) = journal.append(&window)
+                    && !std::mem::replace(&mut journal_failed, true)
+                {
+                    tracing::warn!("{e}; after a cut this part of the night is computed again");
+                }
+            },
+            load,
+        };
+        let options = self.options();
+        let (montage, network) = (&study.montage, &self.setup.network);
+        live_session(source, montage, network, &options, &mut around, session)
+            .map_err(|e| failed(e, self.out))
+    }
+
+    fn options(&self) -> Options {
+        Options { demographics: self.setup.demographics, ..Options::default() }
+    }
+
+    /// The final pass, where the session came to its end and its recording is whole. Returns
+    /// whether nothing is left to do.
+    fn after(
+        &self,
+        study: &mut Study,
+        mut live: PassOutcome,
+        recording: &Path,
+        closed: bool,
+        output: &mut Output,
+        witness: &mut SessionWitness,
+    ) -> Result<(PassOutcome, Option<StageChanges>, bool), Failure> {
+        let stopped = self.stop.load(Ordering::Relaxed);
+        if self.args.pass == Some(Passes::Live) || stopped || !closed {
+            return Ok((live, None, !stopped));
+        }
+        live.log.truncate(0);
+        live.log.shrink();
+        output.sinks.wait_when_full();
+        let mut recording = source::open(recording).map_err(Failure::input)?;
+        recording.select(&study.used());
+        study.started.duration_s = recording.info().duration_s;
+        let mut progress = study.begin(Pass::Final, Instant::now(), |event| output.send(event));
+        let health = witness.health();
+        let mut around = Surroundings {
+            emit: &mut |event| output.send(event),
+            progress: &mut |position_s| {
+                health.heartbeat.touch();
+                progress.at(position_s);
+            },
+            stop: self.stop,
+        };
+        let options = Options { stats: Some(live.stats.clone()), ..self.options() };
+        let (montage, network) = (&study.montage, &self.setup.network);
+        let last = final_pass(&mut recording, montage, network, &options, &mut around);
+        progress.finish();
+        let last = last.map_err(|e| failed(e, self.out))?;
+        let changed = stage_changes(&live.hypnogram, &last.hypnogram);
+        Ok((last, Some(changed), true))
+    }
+
+    fn summarize(
+        &self,
+        study: &Study,
+        outcome: &PassOutcome,
+        changed: Option<StageChanges>,
+        shown: Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        if self.args.json {
+            return shown;
+        }
+        let (night, labels) = (&outcome.night, &self.setup.labels);
+        show(&summary::table(night, &study.started, labels, self.out, changed))
+    }
+}
+
+/// `sfm-stream recover DIR`: what a cut left undone is done.
+pub(super) fn recover(
+    args: &RunArgs,
+    setup: &Setup,
+    out: &Path,
+    files: Files,
+    witness: SessionWitness,
+    stop: &AtomicBool,
+) -> Result<(), Failure> {
+    // Nothing comes any more.
+    let (to, from) = crate::link::hub::queue();
+    drop(to);
+    let bed = Bed { args, setup, out, stop };
+    bed.run(files, from, witness)?;
+    if stop.load(Ordering::Relaxed) { Err(interrupted(out)) } else { Ok(()) }
+}

@@ -1,0 +1,122 @@
+//! `--beds`: every device is a session of its own, with a folder in `--out` and a pipeline on a
+//! thread; network, workers and links are shared. A device whose session was cut goes on with it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use super::args::RunArgs;
+use super::session_files::Place;
+use super::setup::Setup;
+use super::witness::SessionWitness;
+use super::{Failure, bed, say};
+use crate::link::clock::HostClock;
+use crate::link::hub::{self, Hub, NewBed};
+use crate::link::log::hex;
+use crate::link::transport::Endpoint;
+use crate::service::health::{Beds, Phase};
+use crate::service::{Service, systemd};
+
+/// How long the links' thread may take to end.
+const END_WITHIN: Duration = Duration::from_secs(2);
+
+/// Runs a session for each device that comes, until the user ends it.
+pub(super) fn run(
+    args: &RunArgs,
+    threads: usize,
+    endpoints: Vec<Endpoint>,
+    clock: HostClock,
+    service: &Service,
+    stop: &Arc<AtomicBool>,
+) -> Result<(), Failure> {
+    let out = args.out.clone().unwrap_or_else(|| PathBuf::from("beds.sfm-out"));
+    let ward = Ward {
+        args: args.clone(),
+        setup: Arc::new(Setup::open_shared(args, threads)?),
+        out: out.clone(),
+        clock,
+        beds: service.beds(),
+        stop: stop.clone(),
+        failed: Arc::default(),
+    };
+    let failed = ward.failed.clone();
+    // A bed's thread holds a sender as long as it runs.
+    let (running, ended) = std::sync::mpsc::channel::<()>();
+    let names: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
+    let new_bed: NewBed = Box::new(move |device| ward.open(device, running.clone()));
+    let hub = Hub::new(clock, hub::Beds::PerDevice(new_bed), args.service.devices());
+    let links = hub.spawn(endpoints, stop.clone()).map_err(Failure::usage)?;
+    say(&format!("beds in {}, waiting for sensors: {}", out.display(), names.join(", ")));
+    systemd::ready();
+    // Nothing is ever sent: this returns when the hub and the last bed have let go.
+    let _ = ended.recv();
+    if !hub::join(links, END_WITHIN) {
+        say("warning: a link does not close; it is left to the operating system");
+    }
+    match failed.load(Ordering::Relaxed) {
+        0 => Ok(()),
+        beds => Err(Failure::run(format!("{beds} bed(s) failed; the log above says why"))),
+    }
+}
+
+/// What every bed is made of.
+struct Ward {
+    args: RunArgs,
+    setup: Arc<Setup>,
+    out: PathBuf,
+    clock: HostClock,
+    beds: Arc<Beds>,
+    stop: Arc<AtomicBool>,
+    failed: Arc<AtomicUsize>,
+}
+
+impl Ward {
+    /// Opens the bed of a device and starts its thread.
+    fn open(
+        &self,
+        device: u64,
+        running: Sender<()>,
+    ) -> Result<(crate::link::session::Session, std::sync::mpsc::SyncSender<hub::FromLinks>), String>
+    {
+        let name = hex(device);
+        let (out, place) = folder(&self.out, &name)?;
+        let args = place.completed(&self.args);
+        let (session, files) = place
+            .session(&args, &self.setup, &out, self.clock)
+            .map_err(|failure| failure.message)?;
+        let (to, from) = hub::queue();
+        let watched = self.beds.begin(&name, Some(out.clone()));
+        watched.health.phase(Phase::Starting);
+        let witness = SessionWitness::new(Some(name.clone()), watched.health.clone());
+        let (setup, stop, failed) = (self.setup.clone(), self.stop.clone(), self.failed.clone());
+        std::thread::Builder::new()
+            .name(format!("bed {name}"))
+            .spawn(move || {
+                let (_watched, _running) = (watched, running);
+                let result = bed::run(&args, &setup, &out, files, from, witness, &stop);
+                if let Err(failure) = result {
+                    failed.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!("bed {name}: {}", failure.message);
+                }
+            })
+            .map_err(|e| format!("its thread cannot start ({e})"))?;
+        Ok((session, to))
+    }
+}
+
+/// The folder of a device's session: one that was cut, or the first free name.
+fn folder(out: &Path, device: &str) -> Result<(PathBuf, Place), String> {
+    for night in 1.. {
+        let folder =
+            out.join(if night == 1 { device.to_owned() } else { format!("{device}-{night}") });
+        match Place::open(&folder) {
+            Ok(place) => return Ok((folder, place)),
+            // A session that is over.
+            Err(_) if night < 10_000 => {}
+            Err(reason) => return Err(reason),
+        }
+    }
+    Err("no folder is free".to_owned())
+}

@@ -1,0 +1,230 @@
+//! What a run needs before its channels are known, and what follows from them: bundle, engine,
+//! worker threads; montage and the event that begins a pass. The same for a file, for sensors, and
+//! for a session that is recovered.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use sfm_models::{Bundle, Manifest, Modality};
+
+use super::args::RunArgs;
+use super::progress::Progress;
+use super::summary::StageChanges;
+use super::{Failure, bundle, channel_rules, say};
+use crate::event::{ChannelUse, Event, Pass, SleepEpoch, Started};
+use crate::infer::InferError;
+use crate::infer::backend::{Backend, BackendChoice};
+use crate::montage::{ChannelRules, Montage};
+use crate::night::Demographics;
+use crate::pipeline::{Network, PipelineError};
+use crate::signal::StreamInfo;
+use crate::staging::EPOCH_S;
+
+/// A night has some hundred independent steps at a time at most.
+const MAX_THREADS: usize = 256;
+
+/// What is fixed before there are channels.
+pub(super) struct Setup {
+    rules: ChannelRules,
+    /// The bundle.
+    pub bundle: Bundle,
+    backend: Backend,
+    /// The bundle's networks on the engine.
+    pub network: Network,
+    /// Age and sex.
+    pub demographics: Option<Demographics>,
+    /// Phecode and phenotype of each hazard.
+    pub labels: Vec<(String, String)>,
+}
+
+/// A source's channels, and what they are used for.
+pub(super) struct Study {
+    /// Which channel serves which modality.
+    pub montage: Montage,
+    /// The event that begins a pass.
+    pub started: Started,
+    /// What is odd about the source.
+    pub warnings: Vec<String>,
+}
+
+impl Setup {
+    /// Opens the bundle and the engine.
+    pub fn open(args: &RunArgs, threads: usize) -> Result<Self, Failure> {
+        Self::load(args, threads, Network::load)
+    }
+
+    /// The same for several sessions at a time, whose windows share batches.
+    pub fn open_shared(args: &RunArgs, threads: usize) -> Result<Self, Failure> {
+        Self::load(args, threads, Network::load)
+    }
+
+    fn load(
+        args: &RunArgs,
+        threads: usize,
+        load: impl FnOnce(&Bundle, &Backend) -> Result<Network, InferError>,
+    ) -> Result<Self, Failure> {
+        let demographics = demographics(args)?;
+        let rules = channel_rules(&args.channels)?;
+        let bundle = bundle::open(args.bundle.as_deref())?;
+        let labels = labels(&bundle)?;
+        let backend = Backend::choose(args.backend.unwrap_or(BackendChoice::Auto), threads)
+            .map_err(Failure::usage)?;
+        let network = load(&bundle, &backend).map_err(Failure::bundle)?;
+        Ok(Self { rules, bundle, backend, network, demographics, labels })
+    }
+
+    /// What becomes of the channels of `info`; `name` is what the source is called in messages.
+    pub fn study(&self, info: &StreamInfo, name: &str) -> Result<Study, Failure> {
+        let manifest = self.bundle.manifest();
+        let montage =
+            self.rules.assign(&info.signals, &channel_limits(manifest)).map_err(Failure::usage)?;
+        if montage.used() == 0 {
+            return Err(Failure::input(format!(
+                "{name}: none of its {} channels is one the network takes; 'sfm-stream inspect' says why, --map LABEL=MODALITY decides otherwise",
+                montage.decisions.len()
+            )));
+        }
+        let started = self.started(info, &montage);
+        Ok(Study { montage, started, warnings: warnings(info, manifest) })
+    }
+
+    fn started(&self, info: &StreamInfo, montage: &Montage) -> Started {
+        let manifest = self.bundle.manifest();
+        Started {
+            pass: Pass::Live,
+            format: info.format.clone(),
+            start: info.start.clone(),
+            duration_s: info.duration_s,
+            channels: montage
+                .decisions
+                .iter()
+                .map(|decision| ChannelUse {
+                    channel: decision.channel,
+                    label: decision.label.clone(),
+                    rate_hz: info.signals[decision.channel].rate_hz,
+                    modality: decision.modality,
+                    rule: decision.rule.clone(),
+                })
+                .collect(),
+            modalities_absent: montage.absent(),
+            bundle: manifest.name.clone(),
+            bundle_sha256: self.bundle.sha256(),
+            training_data: manifest.training.data.clone(),
+            caution: manifest.training.caution().map(str::to_owned),
+            backend: self.backend.why.clone(),
+        }
+    }
+}
+
+impl Study {
+    /// The channels that serve a modality.
+    pub fn used(&self) -> Vec<usize> {
+        let used = |channel: &usize| self.montage.decisions[*channel].modality.is_some();
+        (0..self.montage.decisions.len()).filter(used).collect()
+    }
+
+    /// One line each on stderr: engine, channels, what is odd about the source.
+    pub fn explain(&self) {
+        say(&format!("backend: {}", self.started.backend));
+        say(&format!("channels: {}", self.montage.summary()));
+        if !self.started.modalities_absent.is_empty() {
+            let absent: Vec<_> =
+                self.started.modalities_absent.iter().map(|m| m.as_str()).collect();
+            say(&format!("absent: no channel for {}; masked", absent.join(", ")));
+        }
+        if let Some(caution) = &self.started.caution {
+            say(&format!("warning: {caution}"));
+        }
+        for warning in &self.warnings {
+            say(&format!("warning: {warning}"));
+        }
+    }
+
+    /// Tells `send` that `pass` begins, and returns its progress.
+    pub fn begin(&mut self, pass: Pass, begun: Instant, mut send: impl FnMut(Event)) -> Progress {
+        self.started.pass = pass;
+        send(Event::Started(Box::new(self.started.clone())));
+        for message in self.warnings.clone() {
+            send(Event::Warning { message });
+        }
+        Progress::new(self.started.duration_s, pass, begun)
+    }
+}
+
+/// The user's line for a pass that failed; `out` is where what was done lies.
+pub(super) fn failed(error: PipelineError, out: &std::path::Path) -> Failure {
+    match error {
+        PipelineError::Source(e) => Failure::input(e),
+        PipelineError::Channel(e) => {
+            Failure::input(format!("{e}; leave the channel out with --map 'LABEL=none'"))
+        }
+        PipelineError::Interrupted => interrupted(out),
+        PipelineError::Infer(e) => Failure::run(e),
+    }
+}
+
+/// The user stopped the run.
+pub(super) fn interrupted(out: &std::path::Path) -> Failure {
+    Failure::run(format!("interrupted; what was done is in {}", out.display()))
+}
+
+/// The worker threads of a run.
+pub(super) fn threads(args: &RunArgs) -> Result<usize, Failure> {
+    match args.threads {
+        Some(threads) if (1..=MAX_THREADS).contains(&threads) => Ok(threads),
+        Some(threads) => {
+            Err(Failure::usage(format!("--threads {threads} is not in 1 to {MAX_THREADS}")))
+        }
+        None => Ok(std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS)),
+    }
+}
+
+/// What the source found odd, and a length that leaves nothing to do.
+fn warnings(info: &StreamInfo, manifest: &Manifest) -> Vec<String> {
+    let mut warnings = info.warnings.clone();
+    let patch_s = EPOCH_S / manifest.preprocessing.epoch_patches() as f64;
+    if let Some(duration_s) = info.duration_s.filter(|&s| s < patch_s) {
+        warnings.push(format!(
+            "the recording is {duration_s} s long, too short for a single {patch_s}-s patch: no stages"
+        ));
+    }
+    warnings
+}
+
+fn demographics(args: &RunArgs) -> Result<Option<Demographics>, Failure> {
+    match (args.age, args.sex) {
+        (Some(age_years), Some(sex)) if (0.0..=130.0).contains(&age_years) => {
+            Ok(Some(Demographics { age_years, sex }))
+        }
+        (Some(age), _) if !(0.0..=130.0).contains(&age) => {
+            Err(Failure::usage(format!("--age {age} is no age in years")))
+        }
+        (None, None) => Ok(None),
+        _ => Err(Failure::usage("the hazards need both --age and --sex; give both or neither")),
+    }
+}
+
+fn labels(bundle: &Bundle) -> Result<Vec<(String, String)>, Failure> {
+    let labels = bundle.labels().map_err(Failure::bundle)?;
+    Ok(labels.into_iter().map(|label| (label.phecode, label.phenotype)).collect())
+}
+
+/// At most as many channels as the network was trained with; none of a modality it lacks.
+fn channel_limits(manifest: &Manifest) -> BTreeMap<Modality, usize> {
+    let mut limits = manifest.base.max_channels.clone();
+    for modality in Modality::ALL {
+        if !manifest.base.modalities.contains(&modality) {
+            limits.insert(modality, 0);
+        }
+    }
+    limits
+}
+
+/// How many epochs changed their stage.
+pub(super) fn stage_changes(live: &[SleepEpoch], last: &[SleepEpoch]) -> StageChanges {
+    let pairs = live.iter().zip(last);
+    StageChanges {
+        changed: pairs.clone().filter(|(a, b)| a.stage != b.stage).count() as u32,
+        epochs: pairs.count() as u32,
+    }
+}

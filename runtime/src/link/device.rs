@@ -1,0 +1,655 @@
+//! One device of a session: its channels, its clock, and the way of its samples from counters to
+//! slots. A restart begins all of it anew on the same time axis. Refuses what no sensor says.
+
+use sfm_firmware_bridge::{Channel, FromDevice, FromHost, Hello, MarkKind, Samples, TimeReply};
+
+use super::align::Alignment;
+use super::clock::{ClockFit, HostSeconds};
+use super::ledger::SampleLedger;
+use super::log::{MeasuredRate, Noted, SessionEvent, hex};
+use super::reassembly::{Reassembly, Run};
+use super::session::Settings;
+use crate::signal::{DigitalBlock, SignalInfo};
+
+/// Channels of one device.
+pub const MAX_CHANNELS: u8 = 64;
+/// Fastest channel, Hz: sound is slower than this.
+const MAX_RATE_HZ: f64 = 50_000.0;
+/// Samples of the future, seconds: a clock fit is never this wrong.
+const MAX_AHEAD_S: f64 = 5.0;
+/// A device may send this much more than its rates say before it counts as a flood, seconds.
+const SPARE_S: f64 = 600.0;
+/// Blocks that are kept until it is known where they lie, seconds of signal.
+const MAX_HELD_S: f64 = 120.0;
+/// Time requests whose reply is still awaited, at most.
+const MAX_ASKED: usize = 32;
+/// A minute of the session, between two ledgers in the log.
+const LEDGER_S: f64 = 60.0;
+/// Between two lines of the log about a clock.
+const CLOCK_LOG_S: f64 = 600.0;
+
+/// A device does what no sensor does; its link is to be closed. One sentence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Violation(pub String);
+
+/// What comes out of a session: samples for the recording and the pipeline, lines for the log,
+/// messages to devices.
+#[derive(Debug, Default)]
+pub struct Out {
+    /// Samples in their places, for each channel in order.
+    pub blocks: Vec<DigitalBlock>,
+    /// What happened.
+    pub log: Vec<Noted>,
+    /// Messages by link.
+    pub send: Vec<(super::LinkId, FromHost)>,
+}
+
+impl Out {
+    pub(super) fn note(&mut self, at_s: HostSeconds, event: SessionEvent) {
+        self.log.push(Noted { at_s, event });
+    }
+}
+
+/// A channel as its device describes it, and where its samples are.
+#[derive(Debug)]
+pub(super) struct DeviceChannel {
+    pub signal: SignalInfo,
+    pub reassembly: Reassembly,
+    /// Runs in order that wait for the session's start or the clock's fit.
+    held: Vec<Run>,
+    held_samples: usize,
+    /// The longest block so far, seconds: a slow channel is given more time.
+    longest_block_s: f64,
+    first: Option<(u64, u64)>,
+    last: Option<(u64, u64)>,
+}
+
+/// One channel on the session's axis; it outlives the device's sessions.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub label: String,
+    alignment: Alignment,
+    /// Of all sessions of the device.
+    ledger: SampleLedger,
+    logged: SampleLedger,
+}
+
+/// A device.
+#[derive(Debug)]
+pub struct Device {
+    pub(super) id: u64,
+    pub(super) link: Option<super::LinkId>,
+    pub(super) model: String,
+    session: u64,
+    tick_hz: u32,
+    pub(super) fit: ClockFit,
+    /// By the device's index; `None` until it has been described.
+    channels: Vec<Option<DeviceChannel>>,
+    /// The channels that are recorded; found by label.
+    pub(super) slots: Vec<Slot>,
+    /// The device's clock, as of its last samples.
+    tick: u64,
+    /// When samples last came, and when they first did.
+    heard_s: HostSeconds,
+    since_s: HostSeconds,
+    silent: bool,
+    received: u64,
+    asked: Vec<(u32, HostSeconds)>,
+    requests: u32,
+    next_request_s: HostSeconds,
+    next_acknowledge_s: HostSeconds,
+    next_start_s: HostSeconds,
+    next_ledger_s: HostSeconds,
+    next_clock_log_s: HostSeconds,
+    marks: u32,
+    /// It has said that it was stopped.
+    pub(super) stopped: bool,
+    pub(super) dropped_blocks: u32,
+    lead_off: Vec<bool>,
+}
+
+impl Device {
+    /// A device that has just said hello.
+    pub(super) fn new(hello: &Hello<'_>, now_s: HostSeconds) -> Self {
+        let mut device = Self::known(hello.device, Vec::new(), now_s);
+        device.begin(hello, now_s);
+        device
+    }
+
+    /// A device of a session that goes on, not heard yet.
+    pub(super) fn known(id: u64, slots: Vec<Slot>, now_s: HostSeconds) -> Self {
+        Self {
+            id,
+            link: None,
+            model: String::new(),
+            session: 0,
+            tick_hz: 1,
+            fit: ClockFit::new(1),
+            channels: Vec::new(),
+            slots,
+            tick: 0,
+            heard_s: now_s,
+            since_s: now_s,
+            silent: false,
+            received: 0,
+            asked: Vec::new(),
+            requests: 0,
+            next_request_s: now_s,
+            next_acknowledge_s: now_s,
+            next_start_s: now_s,
+            next_ledger_s: now_s + LEDGER_S,
+            next_clock_log_s: now_s + LEDGER_S,
+            marks: 0,
+            stopped: false,
+            dropped_blocks: 0,
+            lead_off: Vec::new(),
+        }
+    }
+
+    /// Takes a hello: the same session goes on, another one begins anew.
+    pub(super) fn hello(
+        &mut self,
+        hello: &Hello<'_>,
+        axis: &Axis,
+        now_s: HostSeconds,
+        out: &mut Out,
+    ) {
+        if self.session == hello.session && !self.channels.is_empty() {
+            return;
+        }
+        if !self.channels.is_empty() {
+            self.end_session(axis, out);
+            let (device, session) = (hex(self.id), hex(hello.session));
+            out.note(now_s, SessionEvent::Restarted { device, session });
+        }
+        self.begin(hello, now_s);
+    }
+
+    fn begin(&mut self, hello: &Hello<'_>, now_s: HostSeconds) {
+        self.model = hello.model.chars().take(64).collect();
+        self.session = hello.session;
+        self.tick_hz = hello.tick_hz.max(1);
+        self.fit = ClockFit::new(self.tick_hz);
+        self.channels = (0..hello.channels).map(|_| None).collect();
+        self.lead_off = vec![false; usize::from(hello.channels)];
+        self.tick = 0;
+        self.marks = 0;
+        self.stopped = false;
+        self.requests = 0;
+        self.asked.clear();
+        (self.next_request_s, self.next_start_s) = (now_s, now_s);
+        self.slots.iter_mut().for_each(|slot| slot.alignment.restart());
+    }
+
+    /// All channels are described, the clock is known, samples have come.
+    pub(super) fn is_ready(&self, now_s: HostSeconds) -> bool {
+        let described = !self.channels.is_empty() && self.channels.iter().all(Option::is_some);
+        described && self.fit.is_usable(now_s) && self.first_sample_s().is_some()
+    }
+
+    /// When the first sample was taken, on the host's clock.
+    pub(super) fn first_sample_s(&self) -> Option<HostSeconds> {
+        let ticks = self.channels.iter().flatten().filter_map(|c| Some(c.first?.1));
+        self.fit.host_s(ticks.min()?)
+    }
+
+    /// The described channels.
+    pub(super) fn signals(&self) -> impl Iterator<Item = &SignalInfo> {
+        self.channels.iter().flatten().map(|c| &c.signal)
+    }
+
+    /// Samples lie on the axis from now on: channel `label` of this device is channel `index` of
+    /// the session.
+    pub(super) fn record(&mut self, label: &str, index: usize, rate_hz: f64, first: u64) {
+        self.slots.push(Slot::new(label, index, rate_hz, first));
+    }
+
+    /// Takes a message other than hello.
+    pub(super) fn message(
+        &mut self,
+        message: &FromDevice<'_>,
+        axis: &Axis,
+        now_s: HostSeconds,
+        out: &mut Out,
+    ) -> Result<(), Violation> {
+        match message {
+            FromDevice::Hello(_) => {}
+            FromDevice::Channel(channel) => self.describe(channel)?,
+            FromDevice::Samples(samples) => self.samples(samples, axis, now_s, out)?,
+            FromDevice::TimeReply(reply) => self.time_reply(reply, now_s),
+            FromDevice::Mark(mark) => {
+                // A mark that is sent again keeps its number.
+                if mark.number >= self.marks {
+                    self.marks = mark.number + 1;
+                    let onset_s = self.fit.host_s(mark.tick).unwrap_or(now_s) - axis.start_s();
+                    let (device, mark) = (hex(self.id), mark_text(mark.kind));
+                    out.note(now_s, SessionEvent::Mark { device, onset_s, mark });
+                }
+            }
+            FromDevice::Status(status) => {
+                self.dropped_blocks = status.dropped_blocks;
+                out.note(
+                    now_s,
+                    SessionEvent::Status {
+                        device: hex(self.id),
+                        battery_percent: status.battery_percent,
+                        temperature_c: status.temperature_decicelsius.map(|t| f64::from(t) / 10.0),
+                        dropped_blocks: status.dropped_blocks,
+                    },
+                );
+            }
+            FromDevice::Contact(contact) => {
+                let index = usize::from(contact.channel);
+                if let Some(lead_off) = self.lead_off.get_mut(index) {
+                    *lead_off = contact.lead_off;
+                }
+                let channel = self.label(index);
+                out.note(
+                    now_s,
+                    SessionEvent::Contact {
+                        device: hex(self.id),
+                        channel,
+                        lead_off: contact.lead_off,
+                        impedance_ohm: contact.impedance_ohm,
+                    },
+                );
+            }
+            FromDevice::Bye(reason) => {
+                use sfm_firmware_bridge::ByeReason::{Battery, Fault, Stopped};
+                self.stopped = *reason == Stopped;
+                let reason = match reason {
+                    Stopped => "stopped",
+                    Battery => "the battery is empty",
+                    Fault => "a fault of the device",
+                };
+                self.end_session(axis, out);
+                out.note(now_s, SessionEvent::Bye { device: hex(self.id), reason });
+            }
+        }
+        Ok(())
+    }
+
+    fn describe(&mut self, channel: &Channel<'_>) -> Result<(), Violation> {
+        let Some(place) = self.channels.get_mut(usize::from(channel.channel)) else {
+            return Err(Violation(format!("describes channel {} of fewer", channel.channel)));
+        };
+        if place.is_some() {
+            return Ok(());
+        }
+        let signal = signal(channel)?;
+        *place = Some(DeviceChannel {
+            reassembly: Reassembly::new(signal.rate_hz, self.tick_hz),
+            signal,
+            held: Vec::new(),
+            held_samples: 0,
+            longest_block_s: 0.0,
+            first: None,
+            last: None,
+        });
+        Ok(())
+    }
+
+    fn samples(
+        &mut self,
+        samples: &Samples<'_>,
+        axis: &Axis,
+        now_s: HostSeconds,
+        out: &mut Out,
+    ) -> Result<(), Violation> {
+        let index = usize::from(samples.channel);
+        let values = samples.values().map_err(|e| Violation(format!("sends {e}")))?;
+        let place = match self.channels.get_mut(index) {
+            Some(Some(channel)) => channel,
+            // Its description is lost and has been asked for again; the device counts on.
+            Some(None) => return Ok(()),
+            None => return Err(Violation(format!("sends samples of channel {index} of fewer"))),
+        };
+        let run = Run { counter: samples.counter, tick: samples.tick, samples: values.collect() };
+        if run.samples.is_empty() {
+            return Ok(());
+        }
+        let length_s = run.samples.len() as f64 / place.signal.rate_hz;
+        place.longest_block_s = place.longest_block_s.max(length_s.min(60.0));
+        place.first.get_or_insert((run.counter, run.tick));
+        place.last = Some((run.counter, run.tick));
+        self.received += run.samples.len() as u64;
+        let end_tick = run.tick.saturating_add((length_s * f64::from(self.tick_hz)) as u64);
+        let held = &mut place.held;
+        let held_samples = &mut place.held_samples;
+        place
+            .reassembly
+            .push(run, &mut |run| {
+                *held_samples += run.samples.len();
+                held.push(run);
+            })
+            .map_err(|e| Violation(format!("counts {} samples, which no sensor does", e.0)))?;
+        self.fit.arrival(end_tick, now_s);
+        self.tick = self.tick.max(end_tick);
+        if self.silent {
+            self.silent = false;
+            let silent_s = now_s - self.heard_s;
+            out.note(now_s, SessionEvent::Heard { device: hex(self.id), silent_s });
+        }
+        self.heard_s = now_s;
+        self.check_flood(now_s)?;
+        self.place(index, axis, now_s, out)
+    }
+
+    /// A device cannot send more than it has sampled, but for what it sends again.
+    fn check_flood(&self, now_s: HostSeconds) -> Result<(), Violation> {
+        let rate_hz: f64 = self.signals().map(|s| s.rate_hz).sum();
+        let allowed = 1.5 * (now_s - self.since_s + SPARE_S) * rate_hz;
+        if self.received as f64 > allowed {
+            return Err(Violation("sends more samples than its rates allow".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Moves a channel's ordered runs to their places, as soon as these are known.
+    fn place(
+        &mut self,
+        index: usize,
+        axis: &Axis,
+        now_s: HostSeconds,
+        out: &mut Out,
+    ) -> Result<(), Violation> {
+        let Some(Some(channel)) = self.channels.get_mut(index) else { return Ok(()) };
+        let Some(start_s) = axis.started_s else {
+            // Before the start the newest signal counts.
+            let most = (MAX_HELD_S * channel.signal.rate_hz) as usize + 1;
+            while channel.held_samples > most {
+                channel.held_samples -= channel.held.remove(0).samples.len();
+            }
+            return Ok(());
+        };
+        if !self.fit.is_usable(now_s) {
+            return Ok(());
+        }
+        channel.held_samples = 0;
+        let label = &channel.signal.label;
+        let Some(slot) = self.slots.iter_mut().find(|s| s.label == *label) else {
+            channel.held.clear();
+            return Ok(());
+        };
+        for run in channel.held.drain(..) {
+            let Some(host_s) = self.fit.host_s(run.tick) else { continue };
+            if host_s > now_s + MAX_AHEAD_S.max(axis.speed) {
+                let ahead_s = host_s - now_s;
+                return Err(Violation(format!("sends samples {ahead_s:.0} s ahead of time")));
+            }
+            let at = (host_s - start_s, self.fit.uncertainty_s());
+            let blocks = &mut out.blocks;
+            let jump = slot.alignment.place(&run, at, &mut slot.ledger, &mut |b| blocks.push(b));
+            if let Some(jump) = jump {
+                let (device, channel, seconds) = (hex(self.id), label.clone(), jump.0);
+                out.note(now_s, SessionEvent::ClockJump { device, channel, seconds });
+            }
+        }
+        Ok(())
+    }
+
+    fn time_reply(&mut self, reply: &TimeReply, now_s: HostSeconds) {
+        let Some(at) = self.asked.iter().position(|a| a.0 == reply.request) else { return };
+        let (_, sent_s) = self.asked.swap_remove(at);
+        self.fit.exchange(sent_s, (reply.received_tick, reply.sent_tick), now_s);
+    }
+
+    /// What is due by the clock: requests, acknowledgements, holes to give up, lines for the log.
+    pub(super) fn tick(
+        &mut self,
+        settings: &Settings,
+        axis: &Axis,
+        now_s: HostSeconds,
+        out: &mut Out,
+    ) -> Result<(), Violation> {
+        if let Some(link) = self.link {
+            self.ask(link, now_s, out);
+        }
+        self.give_up_holes(settings.patience_s, axis, now_s, out)?;
+        let silent_s = now_s - self.heard_s;
+        if !self.silent && silent_s > settings.silence_s(axis.speed) {
+            self.silent = true;
+            let since_s = self.heard_s - axis.start_s();
+            out.note(now_s, SessionEvent::Silence { device: hex(self.id), since_s });
+        }
+        if axis.started_s.is_some() && silent_s > settings.give_up_s(axis.speed) {
+            let behind_s = settings.give_up_s(axis.speed);
+            let at_s = now_s - behind_s - axis.start_s();
+            for slot in &mut self.slots {
+                slot.give_up_before(at_s, out);
+            }
+        }
+        if now_s >= self.next_ledger_s {
+            self.next_ledger_s = now_s + LEDGER_S;
+            self.log_ledger(now_s, out);
+        }
+        if now_s >= self.next_clock_log_s {
+            self.next_clock_log_s = now_s + CLOCK_LOG_S;
+            self.log_clock(now_s, out);
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, link: super::LinkId, now_s: HostSeconds, out: &mut Out) {
+        if now_s >= self.next_start_s {
+            let complete = self.channels.iter().all(Option::is_some) && self.received > 0;
+            self.next_start_s = if complete { f64::INFINITY } else { now_s + 1.0 };
+            if !complete {
+                out.send.push((link, FromHost::Start));
+            }
+        }
+        if now_s >= self.next_request_s {
+            // Often at first, until drift is known, then as often as it changes.
+            self.next_request_s = now_s + if self.requests < 30 { 0.5 } else { 5.0 };
+            self.requests += 1;
+            if self.asked.len() == MAX_ASKED {
+                self.asked.remove(0);
+            }
+            self.asked.push((self.requests, now_s));
+            out.send.push((link, FromHost::TimeRequest { request: self.requests }));
+        }
+        if now_s >= self.next_acknowledge_s {
+            self.next_acknowledge_s = now_s + 1.0;
+            for (channel, state) in (0_u8..).zip(&self.channels) {
+                let counter = state.as_ref().and_then(|c| c.reassembly.acknowledged());
+                if let Some(counter) = counter {
+                    out.send.push((link, FromHost::Acknowledge { channel, counter }));
+                }
+            }
+        }
+    }
+
+    /// By the device's own clock: a stall of the link or of this program loses nothing.
+    fn give_up_holes(
+        &mut self,
+        patience_s: f64,
+        axis: &Axis,
+        now_s: HostSeconds,
+        out: &mut Out,
+    ) -> Result<(), Violation> {
+        for index in 0..self.channels.len() {
+            let tick = self.tick;
+            let Some(Some(channel)) = self.channels.get_mut(index) else { continue };
+            let patience_s = patience_s + 2.0 * channel.longest_block_s;
+            let (held, held_samples) = (&mut channel.held, &mut channel.held_samples);
+            channel.reassembly.give_up_before(tick, patience_s, &mut |run| {
+                *held_samples += run.samples.len();
+                held.push(run);
+            });
+            let idle = channel.held.is_empty() && !channel.reassembly.has_hole();
+            self.place(index, axis, now_s, out)?;
+            // A channel that has stopped while the others go on.
+            let (Some(start_s), true) = (axis.started_s, idle) else { continue };
+            if !self.fit.is_usable(now_s) {
+                continue;
+            }
+            let behind = tick.saturating_sub(self.fit.ticks(patience_s));
+            let Some(host_s) = self.fit.host_s(behind) else { continue };
+            let label = self.label(index);
+            if let Some(slot) = self.slots.iter_mut().find(|s| s.label == label) {
+                slot.give_up_before(host_s - start_s, out);
+            }
+        }
+        Ok(())
+    }
+
+    /// The device's session is over: what waits comes out.
+    fn end_session(&mut self, axis: &Axis, out: &mut Out) {
+        for index in 0..self.channels.len() {
+            if let Some(Some(channel)) = self.channels.get_mut(index) {
+                let held = &mut channel.held;
+                channel.reassembly.finish(&mut |run| held.push(run));
+                let ledger = std::mem::take(&mut channel.reassembly.ledger);
+                let label = channel.signal.label.clone();
+                // A session this short has nothing that could be placed wrongly.
+                let _ = self.place(index, axis, f64::INFINITY, out);
+                if let Some(slot) = self.slots.iter_mut().find(|s| s.label == label) {
+                    slot.ledger = slot.ledger.plus(ledger);
+                }
+            }
+        }
+    }
+
+    /// Everything that is held and waits comes out; nothing follows.
+    pub(super) fn finish(&mut self, axis: &Axis, now_s: HostSeconds, out: &mut Out) {
+        self.log_clock(now_s, out);
+        self.end_session(axis, out);
+        self.log_ledger(now_s, out);
+    }
+
+    /// Each recorded channel's ledger so far.
+    pub(super) fn ledgers(&self) -> impl Iterator<Item = (&str, SampleLedger)> {
+        self.slots.iter().map(|slot| (slot.label.as_str(), self.ledger(slot)))
+    }
+
+    fn ledger(&self, slot: &Slot) -> SampleLedger {
+        let here = self.channels.iter().flatten().find(|c| c.signal.label == slot.label);
+        slot.ledger.plus(here.map(|c| c.reassembly.ledger).unwrap_or_default())
+    }
+
+    fn log_ledger(&mut self, now_s: HostSeconds, out: &mut Out) {
+        let device = hex(self.id);
+        for index in 0..self.slots.len() {
+            let Some(slot) = self.slots.get(index) else { continue };
+            let samples = self.ledger(slot);
+            let troubles = |l: SampleLedger| {
+                (
+                    l.lost,
+                    l.late,
+                    l.duplicate,
+                    l.reordered,
+                    l.resent,
+                    l.clock_dropped,
+                    l.clock_repeated,
+                )
+            };
+            if troubles(samples) == troubles(slot.logged) {
+                continue;
+            }
+            let (device, channel) = (device.clone(), slot.label.clone());
+            out.note(now_s, SessionEvent::Ledger { device, channel, samples });
+            if let Some(slot) = self.slots.get_mut(index) {
+                slot.logged = samples;
+            }
+        }
+    }
+
+    fn log_clock(&self, now_s: HostSeconds, out: &mut Out) {
+        let Some(fast_ppm) = self.fit.fast_ppm() else { return };
+        out.note(
+            now_s,
+            SessionEvent::Clock {
+                device: hex(self.id),
+                fast_ppm,
+                round_trip_ms: self.fit.round_trip_s().map(|s| s * 1e3),
+                uncertainty_ms: self.fit.uncertainty_s() * 1e3,
+                rates: self.channels.iter().flatten().filter_map(|c| self.measured(c)).collect(),
+            },
+        );
+    }
+
+    fn measured(&self, channel: &DeviceChannel) -> Option<MeasuredRate> {
+        let ((first, first_tick), (last, last_tick)) = (channel.first?, channel.last?);
+        let seconds = self.fit.host_s(last_tick)? - self.fit.host_s(first_tick)?;
+        (last > first && seconds > 0.0).then(|| MeasuredRate {
+            channel: channel.signal.label.clone(),
+            nominal_hz: channel.signal.rate_hz,
+            measured_hz: (last - first) as f64 / seconds,
+        })
+    }
+
+    fn label(&self, index: usize) -> String {
+        let channel = self.channels.get(index).and_then(Option::as_ref);
+        channel.map(|c| c.signal.label.clone()).unwrap_or_default()
+    }
+}
+
+impl Slot {
+    pub(super) fn new(label: &str, index: usize, rate_hz: f64, first: u64) -> Self {
+        Self {
+            label: label.to_owned(),
+            alignment: Alignment::new(index, rate_hz, first),
+            ledger: SampleLedger::default(),
+            logged: SampleLedger::default(),
+        }
+    }
+
+    /// Nothing from before `at_s` seconds after the session's start will come.
+    pub(super) fn give_up_before(&mut self, at_s: f64, out: &mut Out) {
+        let slot = (at_s * self.alignment.rate_hz()).floor().max(0.0) as u64;
+        self.alignment.give_up_before(slot, &mut |b| out.blocks.push(b));
+    }
+}
+
+/// Where the session's time axis lies on the host's clock.
+#[derive(Debug, Clone, Copy)]
+pub struct Axis {
+    /// The host's time of slot 0; `None` before the session has started.
+    pub started_s: Option<HostSeconds>,
+    /// Of the host's clock: limits of real time stay limits of real time.
+    pub speed: f64,
+}
+
+impl Axis {
+    /// The host's time of slot 0, or 0 before it is known.
+    pub fn start_s(&self) -> HostSeconds {
+        self.started_s.unwrap_or(0.0)
+    }
+}
+
+/// A channel as its device describes it, checked.
+fn signal(channel: &Channel<'_>) -> Result<SignalInfo, Violation> {
+    let label: String = channel.label.chars().take(80).collect();
+    let refuse =
+        |what: String| Err(Violation(format!("says of its channel {}: {what}", channel.channel)));
+    let Some(rate_hz) = channel.rate.hz().filter(|&hz| hz <= MAX_RATE_HZ) else {
+        let rate = channel.rate;
+        return refuse(format!("{} samples in {} s", rate.samples, rate.seconds));
+    };
+    if channel.digital_min >= channel.digital_max {
+        return refuse(format!("digital {} to {}", channel.digital_min, channel.digital_max));
+    }
+    let signal = SignalInfo {
+        label,
+        rate_hz,
+        unit: channel.unit.chars().take(16).collect(),
+        physical_min: f64::from(channel.physical_min),
+        physical_max: f64::from(channel.physical_max),
+        digital_min: channel.digital_min,
+        digital_max: channel.digital_max,
+    };
+    if signal.scale().is_none() {
+        return refuse(format!("physical {} to {}", signal.physical_min, signal.physical_max));
+    }
+    Ok(signal)
+}
+
+/// As `annotations.edf` has it.
+pub fn mark_text(kind: MarkKind) -> &'static str {
+    match kind {
+        MarkKind::Button => "Event button",
+        MarkKind::LightsOff => "Lights off",
+        MarkKind::LightsOn => "Lights on",
+    }
+}

@@ -1,0 +1,24 @@
+//! Live sensors: from bytes on a link to samples in their places on the session's time axis.
+//!
+//! ```text
+//! transport -> Port (frames) -> Session -> Device -> Reassembly -> Alignment -> DigitalBlock
+//!                                             ClockFit ---------------^
+//! ```
+//! All of it runs on the links' thread; what it finds goes to the session's thread through a
+//! queue. It never waits for inference or the disk.
+
+pub mod align;
+pub mod clock;
+pub mod device;
+pub mod hub;
+pub mod ledger;
+pub mod live;
+pub mod log;
+pub mod port;
+pub mod reassembly;
+pub mod saved;
+pub mod session;
+pub mod transport;
+
+/// Number of a link, new for each connection.
+pub type LinkId = u64;
