@@ -1,7 +1,7 @@
 //! `recording.edf`, or `recording.bdf` where a signal needs 24 bits: the samples of a live session
-//! as they were decided, record by record as it goes. A gap of some channels is filled and declared
-//! in its record, a record without any sample is not written (EDF+D). The header's count is -1
-//! until the recording is finished. Runs on its own thread, [`RecorderThread`]; refuses signals
+//! as they were decided, record by record as it goes. Gaps are filled and declared in their records;
+//! a silence of all channels of over an hour is a hole (EDF+D). The header says EDF+D and counts -1
+//! records until the recording is finished; without holes it is EDF+C then. Runs on its own thread, [`RecorderThread`]; refuses signals
 //! that are not [`recordable`].
 //!
 //! A record lasts 1 s, with odd rates 2 or 5 s, and is on the disk at most 5 s after its first
@@ -262,7 +262,10 @@ impl Recorder {
         let close = |writer: EdfWriter<File>| -> Result<(), EdfError> {
             // A record that a full disk cut short.
             writer.output().set_len(writer.whole_bytes())?;
-            writer.finish()?.sync_all()?;
+            let file = writer.finish()?;
+            file.sync_all()?;
+            // Not left to the closing: a child that is just being started may hold the file as well.
+            file.unlock()?;
             Ok(())
         };
         match close(self.writer) {
@@ -347,7 +350,7 @@ fn describe(
     let foreign = |reason: &str| EdfError::Unwritable(reason.into());
     let header = reader.header().clone();
     let ours = header.equipment.starts_with("sfm-stream")
-        && header.continuity == Continuity::Discontinuous
+        && header.continuity != Continuity::Plain
         && header.record_duration_s > 0.0;
     if !ours {
         return Err(foreign("it was not recorded by this program"));

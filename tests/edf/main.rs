@@ -5,6 +5,7 @@ mod allocation;
 mod bad;
 mod files;
 mod fuzz;
+mod recorder;
 mod recordings;
 mod store;
 mod timeline;

@@ -14,6 +14,8 @@ use super::header::{Continuity, SampleFormat};
 
 /// Place and width of the record count in the header.
 const RECORD_COUNT: (u64, usize) = (236, 8);
+/// Place of the `C` or `D` in a header's `EDF+C`.
+const CONTINUITY: u64 = 192 + 4;
 /// A recording to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordingSpec {
@@ -69,6 +71,7 @@ pub struct EdfWriter<W> {
     record_count: u64,
     /// The header counts every record at once, and not only at the end.
     counts_at_once: bool,
+    has_holes: bool,
     record: Vec<u8>,
 }
 
@@ -84,7 +87,8 @@ impl<W: Write + Seek> EdfWriter<W> {
     }
 
     /// Writes the header of a recording that is open: its number of records is -1 until
-    /// [`EdfWriter::finish`]. `equipment` is the name of what records, without spaces.
+    /// [`EdfWriter::finish`], which also makes an EDF+D file without holes EDF+C, since more
+    /// readers take that. `equipment` is the name of what records, without spaces.
     ///
     /// # Errors
     /// As [`EdfWriter::new`].
@@ -101,16 +105,18 @@ impl<W: Write + Seek> EdfWriter<W> {
     /// Goes on behind the `record_count` records of a file that was begun with the same `spec`,
     /// the last of which ends `next_onset_s` after the first sample. Writes nothing yet.
     pub fn reopened(output: W, spec: &RecordingSpec, record_count: u64, next_onset_s: f64) -> Self {
-        Self { record_count, next_onset_s, ..Self::behind_header(output, spec) }
+        let has_holes = next_onset_s != record_count as f64 * spec.record_duration_s;
+        Self { record_count, next_onset_s, has_holes, ..Self::behind_header(output, spec) }
     }
 
-    /// Sets the header's number of records to -1 until [`EdfWriter::finish`].
+    /// Makes the header that of an open recording again, as [`EdfWriter::open_ended`] writes it.
     ///
     /// # Errors
     /// [`EdfError::Io`].
     pub fn leave_open(&mut self) -> Result<(), EdfError> {
         self.counts_at_once = false;
-        self.write_record_count(-1)
+        self.write_record_count(-1)?;
+        self.write_continuity(b"D")
     }
 
     /// Writes the header of an EDF+C file without signals and with room for `annotation_bytes` in
@@ -154,6 +160,7 @@ impl<W: Write + Seek> EdfWriter<W> {
             header_bytes: 256 * (1 + signals) as u64,
             record_count: 0,
             counts_at_once: true,
+            has_holes: false,
             record: Vec::new(),
         }
     }
@@ -219,6 +226,7 @@ impl<W: Write + Seek> EdfWriter<W> {
         self.output.seek(SeekFrom::Start(self.whole_bytes()))?;
         self.output.write_all(&self.record)?;
         self.record_count += 1;
+        self.has_holes |= onset_s != self.next_onset_s;
         if self.counts_at_once {
             self.write_record_count(self.record_count as i64)?;
         }
@@ -226,12 +234,15 @@ impl<W: Write + Seek> EdfWriter<W> {
         Ok(())
     }
 
-    /// Counts the records if that is still to be done, and hands the output back.
+    /// Completes the header if that is still to be done, and hands the output back.
     ///
     /// # Errors
     /// [`EdfError::Io`].
     pub fn finish(mut self) -> Result<W, EdfError> {
         if !self.counts_at_once {
+            if self.continuity == Continuity::Discontinuous && !self.has_holes {
+                self.write_continuity(b"C")?;
+            }
             self.write_record_count(self.record_count as i64)?;
         }
         self.output.flush()?;
@@ -282,6 +293,12 @@ impl<W: Write + Seek> EdfWriter<W> {
             return Err(EdfError::Unwritable(message));
         }
         self.record.resize(full, 0);
+        Ok(())
+    }
+
+    fn write_continuity(&mut self, letter: &[u8; 1]) -> Result<(), EdfError> {
+        self.output.seek(SeekFrom::Start(CONTINUITY))?;
+        self.output.write_all(letter)?;
         Ok(())
     }
 

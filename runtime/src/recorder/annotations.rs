@@ -93,12 +93,14 @@ impl AnnotationLog {
     /// # Errors
     /// [`RecorderError::Disk`].
     pub fn append(&mut self, annotation: &Annotation) -> Result<(), RecorderError> {
-        let text: String = annotation.text.chars().filter(char::is_ascii).take(MAX_TEXT).collect();
+        let text = annotation.text.replace(|c: char| !matches!(c, ' '..='~'), " ");
+        let text: String = text.trim().chars().take(MAX_TEXT).collect();
+        let text = text.trim_end().to_owned();
         let onset_s = annotation.onset_s;
-        if !onset_s.is_finite() || onset_s.abs() > 1e7 || text.trim().is_empty() {
+        // A record without a text would not be counted when the file is reopened.
+        if !onset_s.is_finite() || onset_s.abs() > 1e7 || text.is_empty() {
             return Ok(());
         }
-        let text = text.trim().to_owned();
         if !self.written.insert(key(onset_s, &text)) {
             return Ok(());
         }
@@ -126,6 +128,13 @@ impl AnnotationLog {
 
     fn disk(&self, error: EdfError) -> RecorderError {
         RecorderError::Disk { path: self.path.clone(), reason: error_reason(error) }
+    }
+}
+
+impl Drop for AnnotationLog {
+    /// Not left to the closing: a child that is just being started may hold the file as well.
+    fn drop(&mut self) {
+        let _ = self.writer.output().unlock();
     }
 }
 

@@ -229,7 +229,7 @@ mod tests {
                 "EEG C4-M1''",
                 "-",
                 "-'",
-                "__",
+                "_",
                 "EDF_Annotations",
                 "Thermistor airfl",
                 "Thermistor airf'",

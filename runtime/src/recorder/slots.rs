@@ -9,6 +9,9 @@ use crate::signal::DigitalBlock;
 
 /// Samples held at most, 64 MB, while a channel does not decide. Then it is taken to stay silent.
 const MAX_HELD: usize = 16 << 20;
+/// A silence of all channels up to this long, seconds, is written as records of gaps: pyedflib
+/// refuses files with holes, and MNE closes them without a word, so that all behind is early.
+const MAX_EMPTY_S: f64 = 3600.0;
 /// No sample lies behind this, seconds: our reader takes records of seven days.
 const MAX_S: f64 = 7.0 * 86_400.0 - 10.0;
 
@@ -19,9 +22,8 @@ pub(super) struct Slots {
     storable: RangeInclusive<i32>,
     /// The next record.
     record: u64,
-    /// Behind the last record that was taken and not passed over as empty.
-    taken: u64,
     max_records: u64,
+    max_empty: u64,
     held: usize,
     pub lost: Lost,
 }
@@ -85,8 +87,8 @@ impl Slots {
             channels: channels.collect(),
             storable,
             record,
-            taken: record,
             max_records: (MAX_S / record_s) as u64,
+            max_empty: (MAX_EMPTY_S / record_s) as u64,
             held: 0,
             lost: Lost::default(),
         }
@@ -96,7 +98,11 @@ impl Slots {
     pub fn push(&mut self, block: &DigitalBlock) {
         let Some(channel) = self.channels.get_mut(block.channel) else { return };
         let last = self.max_records * channel.per_record as u64;
-        let mut place = block.start.min(last);
+        if block.start >= last {
+            self.lost.unstorable += block.samples.len() as u64;
+            return;
+        }
+        let mut place = block.start;
         channel.decided = channel.decided.max(place);
         for chunk in block.samples.split_inclusive(|sample| !self.storable.contains(sample)) {
             let (chunk, unstorable) = match chunk.split_last() {
@@ -115,33 +121,39 @@ impl Slots {
         }
     }
 
-    /// The next record on which every channel has decided and in which anything came; the first
-    /// record in any case, since it tells where the recording starts.
+    /// The next record on which every channel has decided. Records without a sample are taken when
+    /// one with a sample follows, or passed over if they are too many; only the first is taken in
+    /// any case, since it tells where the recording starts.
     pub fn next(&mut self) -> Option<Record> {
         let records = |channel: &Channel| channel.decided / channel.per_record as u64;
         let mut decided = self.channels.iter().map(records).min()?;
         if self.held > MAX_HELD {
             decided = decided.max(self.record + 1);
         }
-        if self.record > 0 {
-            self.record = self.first_filled().min(decided).max(self.record);
+        let filled = self.first_filled();
+        if self.record > 0 && filled == u64::MAX {
+            return None;
         }
-        (self.record < decided).then(|| self.take(self.record, false))
+        let index = self.behind_hole(filled);
+        (index < decided).then(|| self.take(index, false))
     }
 
-    /// The next of the records that are left when the session is over: those in which anything
-    /// came, those that a channel's last decision lies in, and the last one.
+    /// The next of the records that are left when the session is over, up to the last one that a
+    /// channel has decided on; of a long hole those that a channel's last decision lies in.
     pub fn next_at_end(&mut self) -> Option<Record> {
         let begun = |channel: &Channel| channel.decided.div_ceil(channel.per_record as u64);
         let end = self.channels.iter().map(begun).max()?.max(1);
         let last_words = self.channels.iter().map(|c| c.decided / c.per_record as u64);
         let last_words = last_words.filter(|&record| record >= self.record).min();
-        let next = match self.record {
-            0 => 0,
-            _ => self.first_filled().min(last_words.unwrap_or(u64::MAX)),
-        };
-        let unsaid = self.taken < end;
-        (next < end || unsaid).then(|| self.take(next.min(end - 1), true))
+        let said = self.first_filled().min(last_words.unwrap_or(u64::MAX)).min(end - 1);
+        let index = self.behind_hole(said);
+        (index < end).then(|| self.take(index, true))
+    }
+
+    /// The next record, or `said`, the next in which there is something, behind a long hole.
+    fn behind_hole(&self, said: u64) -> u64 {
+        let is_long = said.saturating_sub(self.record) > self.max_empty;
+        if is_long && self.record > 0 { said } else { self.record }
     }
 
     /// The first record that holds a sample; `u64::MAX` if none does.
@@ -158,7 +170,7 @@ impl Slots {
             record.samples.push(samples);
         }
         self.held = self.channels.iter().map(|channel| channel.samples.len()).sum();
-        (self.record, self.taken) = (index + 1, index + 1);
+        self.record = index + 1;
         record
     }
 }

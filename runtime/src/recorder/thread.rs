@@ -236,3 +236,110 @@ enum Next {
     /// Nobody is there any longer.
     Gone,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edf::{DateTime, Header};
+    use crate::signal::SignalInfo;
+
+    fn start() -> DateTime {
+        "2026-11-24T22:58:41".parse().expect("a date")
+    }
+
+    fn recorder(dir: &std::path::Path) -> Recorder {
+        let signal = SignalInfo {
+            label: "EEG".to_owned(),
+            rate_hz: 100.0,
+            unit: "uV".to_owned(),
+            physical_min: -100.0,
+            physical_max: 100.0,
+            digital_min: -1000,
+            digital_max: 1000,
+        };
+        Recorder::create(dir, &[signal], start()).expect("created")
+    }
+
+    fn block(start: u64, count: usize) -> DigitalBlock {
+        DigitalBlock { channel: 0, start, samples: vec![3; count] }
+    }
+
+    /// A thread that never takes anything from the queue, and what it reports.
+    fn stuck() -> (RecorderThread, Receiver<Message>, Receiver<String>) {
+        let (queue, messages) = channel();
+        let (report, reports) = channel();
+        let report = move |reason| drop(report.send(reason));
+        let shared = Shared {
+            queued: AtomicUsize::new(0),
+            stopped: AtomicBool::new(false),
+            report: Mutex::new(Some(Box::new(report))),
+        };
+        let outcome = channel().1;
+        (RecorderThread { queue, shared: Arc::new(shared), outcome }, messages, reports)
+    }
+
+    #[test]
+    fn a_full_queue_ends_the_recording_with_one_report() {
+        let (thread, messages, reports) = stuck();
+        for index in 0..2000 {
+            thread.push(block(index * 20_000, 20_000));
+        }
+        assert!(!thread.is_recording());
+        let reports: Vec<String> = reports.try_iter().collect();
+        assert_eq!(reports.len(), 1);
+        assert!(reports[0].contains("too slow"), "{reports:?}");
+        let messages: Vec<Message> = messages.try_iter().collect();
+        let queued = messages.iter().filter(|m| matches!(m, Message::Block(_))).count();
+        assert_eq!(queued, MAX_QUEUED / (20_000 * 4 + BLOCK_BYTES));
+        assert!(matches!(messages.last(), Some(Message::Overrun)));
+    }
+
+    #[test]
+    fn what_was_queued_before_an_overrun_is_recorded() {
+        let dir = tempfile::tempdir().expect("folder");
+        let (thread, _, _) = stuck();
+        let (queue, messages) = channel();
+        for message in [
+            Message::Block(block(0, 250)),
+            Message::Overrun,
+            Message::Block(block(250, 500)),
+            Message::Finish,
+        ] {
+            queue.send(message).expect("queued");
+        }
+        let recording = Recording::Open(recorder(dir.path()));
+        let worker = Worker { recording, annotations: None, shared: thread.shared.clone() };
+        let written = worker.run(&messages).expect("recorded");
+        assert_eq!(written.records, 3);
+    }
+
+    #[test]
+    fn the_thread_records_and_says_what() {
+        let dir = tempfile::tempdir().expect("folder");
+        let log = AnnotationLog::create(dir.path(), start()).expect("created");
+        let thread =
+            spawn(recorder(dir.path()), Some(log), |reason| panic!("{reason}")).expect("a thread");
+        for index in 0..100 {
+            thread.push(block(index * 50, 50));
+        }
+        thread.annotations().add(1.5, None, super::super::LIGHTS_OFF);
+        let written = thread.finish(Duration::from_secs(60)).expect("finished");
+        assert_eq!((written.records, written.lost.late), (50, 0));
+        let mut file = std::fs::File::open(&written.path).expect("opens");
+        assert_eq!(Header::read(&mut file).expect("a header").warnings, [""; 0]);
+        let said = crate::edf::annotations(&dir.path().join("annotations.edf")).expect("opens");
+        assert_eq!(said.len(), 1);
+    }
+
+    #[test]
+    fn a_thread_that_is_left_alone_closes_its_files() {
+        let dir = tempfile::tempdir().expect("folder");
+        let thread = spawn(recorder(dir.path()), None, |reason| panic!("{reason}"));
+        let thread = thread.expect("a thread");
+        thread.push(block(0, 1000));
+        let RecorderThread { queue, outcome, .. } = thread;
+        drop(queue);
+        let written = outcome.recv_timeout(Duration::from_secs(60)).expect("ends");
+        assert_eq!(written.expect("closed").records, 10);
+    }
+}
