@@ -4,6 +4,7 @@
 //! For microcontrollers: no standard library, no allocation, no unsafe code. The encoder writes
 //! into the caller's buffer, the decoder collects a frame in the caller's buffer and hands out
 //! messages that borrow from it. It refuses, and goes on behind, whatever is no intact frame.
+//! Nothing panics: `example`, a sensor's firmware, does not link if something can.
 //!
 //! ```
 //! use sfm_firmware_bridge::{Decoder, FromHost, MAX_FRAME_BYTES, encode};

@@ -5,7 +5,7 @@
     wire_protocol.py receive             read frames from standard input, print a line of JSON each
     wire_protocol.py host COMMAND...     be the host of a device, a program that speaks on its standard input
                                          and output: two blocks of each channel; exit 1 if it does not
-                                         follow the page or takes more than 60 s
+                                         follow the page or takes more than 2 minutes
 """
 
 import json
@@ -361,7 +361,7 @@ def converse(device):
 
     selector = selectors.DefaultSelector()
     selector.register(device.stdout, selectors.EVENT_READ)
-    messages, rest, deadline = [], b"", time.monotonic() + 60
+    messages, rest, deadline = [], b"", time.monotonic() + 120
     blocks = {}
     say(type="Start")
     say(type="TimeRequest", request=7)

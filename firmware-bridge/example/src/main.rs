@@ -26,8 +26,9 @@ static mut MEMORY: Memory = Memory { sensor: Sensor::new(0), received: [0; _], f
 
 #[unsafe(no_mangle)]
 extern "C" fn main() -> ! {
+    let memory = &raw mut MEMORY;
     // SAFETY: the reset code calls this function once, and no interrupt uses MEMORY.
-    let Memory { sensor, received, frame } = unsafe { &mut *&raw mut MEMORY };
+    let Memory { sensor, received, frame } = unsafe { &mut *memory };
     let mut board = board::start();
     let mut decoder = Decoder::new(received);
     let mut next_sample = [0; CHANNELS];
