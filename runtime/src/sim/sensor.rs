@@ -177,11 +177,9 @@ impl Sensor {
     /// looks after the samples. [`Sensor::run_until`] does it first.
     pub fn answer(&mut self, true_time_s: f64, out: &mut impl FnMut(Packet<'_>)) {
         self.boot_once(true_time_s);
+        let at_s = self.now_s.max(true_time_s);
         for (request, received_tick) in std::mem::take(&mut self.requests) {
-            self.say_time(request, received_tick, self.now_s.max(true_time_s));
-        }
-        if self.spec.faults.jitter_s == 0.0 {
-            self.leave_until(self.now_s.max(true_time_s), out);
+            self.say_time(request, received_tick, at_s, out);
         }
     }
 
