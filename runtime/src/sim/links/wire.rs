@@ -186,8 +186,12 @@ fn pseudo_terminal() -> Result<(SerialStream, SerialStream, String), SimError> {
 /// one would throw it away.
 pub(super) async fn read_out(far: &SerialStream) {
     let until = Instant::now() + LINGER;
-    while SerialPort::bytes_to_read(far).is_ok_and(|bytes| bytes > 0) && Instant::now() < until {
+    let mut empty = 0;
+    // The kernel moves bytes on behind our back: it is empty when it stays so.
+    while empty < 5 && Instant::now() < until {
         sleep(Duration::from_millis(10)).await;
+        let waiting = SerialPort::bytes_to_read(far).unwrap_or_default();
+        empty = if waiting == 0 { empty + 1 } else { 0 };
     }
 }
 
