@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio_serial::SerialPortBuilderExt;
 
 use super::LinkId;
+use crate::source::lsl::{self, LslDevice};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 16 << 10;
@@ -28,6 +29,8 @@ const MAX_SENDERS: usize = 256;
 const BARRED: Duration = Duration::from_secs(60);
 /// Connections that are accepted at the same time.
 const MAX_CONNECTIONS: usize = 512;
+/// How long streams of Lab Streaming Layer are looked for at a time.
+const LSL_WITHIN: Duration = Duration::from_secs(5);
 /// A port that is being closed may take this long to send its last message.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
@@ -294,7 +297,45 @@ async fn answer(
     let _ = end.send(to).await;
 }
 
-/// Opens every stream that matches and carries their frames; returns why there is none.
-async fn lsl_link(_query: &str, _name: &str, _wires: &Wires) -> Option<String> {
-    Some("not built in".to_owned())
+/// Opens every stream that matches and carries their frames until the last one ends; returns why
+/// there is none.
+async fn lsl_link(query: &str, name: &str, wires: &Wires) -> Option<String> {
+    let wanted = query.to_owned();
+    let found = tokio::task::spawn_blocking(move || lsl::open(&wanted, LSL_WITHIN)).await;
+    let devices = match found {
+        Ok(Ok(devices)) => devices,
+        Ok(Err(e)) => return Some(e.to_string()),
+        Err(_) => return Some("liblsl broke down".to_owned()),
+    };
+    let mut streams = tokio::task::JoinSet::new();
+    for (number, device) in (1..).zip(devices) {
+        streams.spawn(lsl_stream(device, format!("{name} #{number}"), wires.clone()));
+    }
+    while streams.join_next().await.is_some() {}
+    None
+}
+
+/// Carries one stream's frames.
+async fn lsl_stream(mut device: LslDevice, name: String, wires: Wires) {
+    let link = next_link();
+    let (sender, mut to_send) = mpsc::channel::<Vec<u8>>(SEND_QUEUE);
+    if wires.send(Wire::Up { link, name, sender }).await.is_err() {
+        return;
+    }
+    let reason = loop {
+        tokio::select! {
+            frame = device.frames.recv() => match frame {
+                Some(frame) => if wires.send(Wire::Bytes(link, frame)).await.is_err() {
+                    return;
+                },
+                None => break "the stream ended",
+            },
+            bytes = to_send.recv() => match bytes.map(|bytes| device.host.send(bytes)) {
+                Some(Ok(())) => {}
+                Some(Err(_)) => break "the stream ended",
+                None => break "closed here",
+            },
+        }
+    };
+    let _ = wires.send(Wire::Down(link, reason.to_owned())).await;
 }

@@ -18,8 +18,6 @@ use crate::montage::escaped;
 
 /// Devices of one run: each has a socket.
 const MAX_DEVICES: usize = 1000;
-/// What happens to a device keeps away from the ends by this, seconds, or two blocks.
-const MARGIN_S: f64 = 5.0;
 /// An electrode is off for so long, seconds.
 const LEAD_OFF_S: (f64, f64) = (20.0, 120.0);
 /// A hostile device goes on for so long by itself, seconds.
@@ -308,9 +306,8 @@ fn sensor_spec(
         lead_offs: args.lead_off,
         lead_off_s: LEAD_OFF_S,
     };
-    let margin_s = MARGIN_S.max(2.0 * spec.longest_block_s());
     let seed = mixed(&[args.seed, device]);
-    spec.plan = wanted.draw(seed, duration_s, spec.channels.len(), margin_s)?;
+    spec.plan = wanted.draw(seed, duration_s, spec.channels.len(), spec.margin_s())?;
     Ok(spec)
 }
 

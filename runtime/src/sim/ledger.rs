@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::report::{Cause, ChannelReport, LostRange};
 
-/// The account; the words are those of [`super::report`].
+/// The account; the words are those of [`ChannelReport`].
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ledger {
     report: ChannelReport,

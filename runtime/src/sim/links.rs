@@ -179,7 +179,7 @@ impl Player {
 
     async fn play_on(&mut self, mut connector: Connector) -> Result<(), SimError> {
         // The far end of a pseudo-terminal is held until the device is done.
-        let (mut wire, _far) = match &mut connector {
+        let (mut wire, far) = match &mut connector {
             Connector::Wire(wire, far) => (wire.take(), far.take()),
             _ => (None, None),
         };
@@ -251,6 +251,9 @@ impl Player {
         }
         if let Some(task) = connecting {
             task.abort();
+        }
+        if let Some(far) = far {
+            wire::read_out(&far).await;
         }
         if let Some(wire) = wire {
             wire.close().await;

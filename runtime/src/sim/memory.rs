@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 /// A block that is missing at the host is sent again when its last sending is older than this,
 /// seconds.
 const RESEND_AFTER_S: f64 = 1.0;
+/// A host whose counter is older than this, seconds, is sent more than one block at once.
+const BEHIND_S: f64 = 2.0;
 /// Blocks sent again at once at most.
 const MAX_RUN: usize = 32;
 
@@ -34,8 +36,8 @@ struct Kept {
 #[derive(Debug, Default)]
 struct Shelf {
     blocks: VecDeque<Kept>,
-    /// Counter behind what was last sent again, and how many blocks that were.
-    resent: (u64, usize),
+    /// How many blocks were last sent again.
+    run: usize,
 }
 
 /// The blocks of all channels.
@@ -95,8 +97,8 @@ impl Memory {
     }
 
     /// The host has everything of a channel before `counter`; what lies there, if it was sent long
-    /// ago, did not arrive. One block is sent again for that, and twice as many each time it turns
-    /// out that the next one is missing too.
+    /// ago, did not arrive. The counter tells of one block, which is sent again; a host that falls
+    /// behind nonetheless is sent twice as many each time, needed or not.
     pub fn acknowledge(&mut self, channel: usize, counter: u64, now_s: f64) {
         let Some(shelf) = self.shelves.get_mut(channel) else { return };
         while let Some(oldest) = shelf.blocks.front()
@@ -109,14 +111,13 @@ impl Memory {
         if first.block.counter > counter || !is_overdue(first) {
             return;
         }
-        let (end, length) = shelf.resent;
-        let run = if end == first.block.counter { (2 * length).clamp(1, MAX_RUN) } else { 1 };
-        for kept in shelf.blocks.iter_mut().take(run).take_while(|kept| is_overdue(kept)) {
+        let is_behind = now_s - first.taken_s > BEHIND_S;
+        shelf.run = if is_behind { (2 * shelf.run).clamp(1, MAX_RUN) } else { 1 };
+        let run = shelf.blocks.iter_mut().take(shelf.run);
+        for kept in run.filter(|kept| is_overdue(kept)) {
             kept.sent_s = Some(now_s);
-            shelf.resent.0 = kept.block.counter + kept.block.count;
             self.again.push_back((channel, kept.block.counter));
         }
-        shelf.resent.1 = run;
     }
 
     /// The next block to be sent and how often it was sent before.

@@ -1,21 +1,5 @@
-//! What a simulation did, to the sample: the `--report` file. Plain data.
-//!
-//! Words, for each channel, over all sessions of its device. Every sample that was *taken* is either
-//! *delivered* or *lost*.
-//!
-//! - **taken**: the device measured it; its session's counters count it.
-//! - **delivered**: at least one frame with it left the simulator unharmed.
-//! - **lost**: no such frame did, for which there are three reasons, by what became of its last copy:
-//!   the frame vanished (*loss*), was corrupted (*corruption*), or was never sent (*outage*: the link
-//!   was down or not started, and the device had no memory or forgot).
-//! - **duplicate**: delivered copies beyond the first. A frame sent twice of which one copy was
-//!   corrupted adds nothing here, nor to lost.
-//! - **reordered**: delivered for the first time, by its first sending, after a sample of the channel
-//!   and session with a higher counter.
-//! - **resent**: delivered for the first time by a later sending, in answer to an acknowledgement.
-//! - **delayed**: delivered for the first time from memory after an outage, in order.
-//! - **frames corrupted**: frames that left with flipped bits; each is one frame that the host's
-//!   decoder refuses.
+//! What a simulation did, to the sample: the `--report` file. Plain data; the words are
+//! defined at [`ChannelReport`].
 
 use serde::{Deserialize, Serialize};
 
@@ -105,8 +89,22 @@ pub struct LostRange {
     pub cause: Cause,
 }
 
-/// One channel; the words are those of this module's description, all numbers are samples but the
-/// last.
+/// One channel, over all sessions of its device. All numbers are samples but the last. Every sample that was *taken* is either
+/// *delivered* or *lost*.
+///
+/// - **taken**: the device measured it; its session's counters count it.
+/// - **delivered**: at least one frame with it left the simulator unharmed.
+/// - **lost**: no such frame did, for which there are three reasons, by what became of its last copy:
+///   the frame vanished (*loss*), was corrupted (*corruption*), or was never sent (*outage*: the link
+///   was down or not started, and the device had no memory or forgot).
+/// - **duplicate**: delivered copies beyond the first. A frame sent twice of which one copy was
+///   corrupted adds nothing here, nor to lost.
+/// - **reordered**: delivered for the first time, by its first sending, after a sample of the channel
+///   and session with a higher counter.
+/// - **resent**: delivered for the first time by a later sending, in answer to an acknowledgement.
+/// - **delayed**: delivered for the first time from memory after an outage, in order.
+/// - **frames corrupted**: frames that left with flipped bits; each is one frame that the host's
+///   decoder refuses.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ChannelReport {
     /// Label.

@@ -21,6 +21,8 @@ const DEFAULT_BLOCK_SAMPLES: f64 = 32.0;
 const DEFAULT_BLOCK_S: (f64, f64) = (0.1, 0.25);
 /// No crystal is this bad; neither is any test.
 const MAX_DRIFT_PPM: f64 = 100_000.0;
+/// Events keep at least so far apart, seconds.
+const MARGIN_S: f64 = 5.0;
 /// Longest recording and memory, seconds (7 days).
 const MAX_S: f64 = 7.0 * 86_400.0;
 
@@ -156,6 +158,12 @@ impl SensorSpec {
             return refuse("the length of a block is not possible".into());
         }
         self.faults.check()
+    }
+
+    /// How far what happens to the device is to keep from the ends of sessions and from each other,
+    /// seconds, so that the first and the last block of every channel can be sent.
+    pub fn margin_s(&self) -> f64 {
+        MARGIN_S.max(2.0 * self.longest_block_s())
     }
 
     /// The longest block of any channel, seconds.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Mutex;
-use tokio::time::{sleep, timeout};
-use tokio_serial::{SerialPortBuilderExt, SerialStream};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_serial::{SerialPort, SerialPortBuilderExt, SerialStream};
 
 use super::super::{Packet, SimError};
 use super::Endpoint;
@@ -172,7 +172,7 @@ impl Connector {
 fn pseudo_terminal() -> Result<(SerialStream, SerialStream, String), SimError> {
     let refuse = |e| SimError::Failed(format!("no pseudo-terminal: {e}"));
     let (near, far) = SerialStream::pair().map_err(refuse)?;
-    let path = tokio_serial::SerialPort::name(&far);
+    let path = SerialPort::name(&far);
     path.map(|path| (near, far, path))
         .ok_or_else(|| SimError::Failed("the pseudo-terminal has no name".into()))
 }
@@ -180,6 +180,19 @@ fn pseudo_terminal() -> Result<(SerialStream, SerialStream, String), SimError> {
 #[cfg(not(unix))]
 fn pseudo_terminal() -> Result<(SerialStream, SerialStream, String), SimError> {
     Err(SimError::Failed("pseudo-terminals exist on Unix alone".into()))
+}
+
+/// Waits until a host has read all that waits at the far end of a pseudo-terminal: closing the near
+/// one would throw it away.
+pub(super) async fn read_out(far: &SerialStream) {
+    let until = Instant::now() + LINGER;
+    let mut empty = 0;
+    // The kernel moves bytes on behind our back: it is empty when it stays so.
+    while empty < 5 && Instant::now() < until {
+        sleep(Duration::from_millis(10)).await;
+        let waiting = SerialPort::bytes_to_read(far).unwrap_or_default();
+        empty = if waiting == 0 { empty + 1 } else { 0 };
+    }
 }
 
 /// A connection to a host, as soon as there is one.

@@ -6,8 +6,8 @@ use sfm_firmware_bridge::{
     SCHEMA_HASH, Status, TimeReply, encode,
 };
 
-use super::super::{Faults, SensorSpec};
-use super::{HELLO_S, ONE_WAY_HELLO_S, Sensor, TICK_HZ};
+use super::super::{Faults, Packet, SensorSpec};
+use super::{HELLO_S, ONE_WAY_HELLO_S, Out, Sensor, TICK_HZ};
 
 const MODEL: &str = concat!("sfm-sim ", env!("CARGO_PKG_VERSION"));
 /// An electrode that sits, ohm.
@@ -71,9 +71,15 @@ impl Sensor {
         }
     }
 
-    pub(super) fn say_time(&mut self, request: u32, received_tick: u64, at_s: f64) {
+    /// Without jitter a reply does not wait behind anything.
+    pub(super) fn say_time(&mut self, request: u32, received_tick: u64, at_s: f64, out: Out<'_>) {
         let sent_tick = self.tick(at_s);
-        self.say(&FromDevice::TimeReply(TimeReply { request, received_tick, sent_tick }), at_s);
+        let reply = FromDevice::TimeReply(TimeReply { request, received_tick, sent_tick });
+        if self.spec.faults.jitter_s > 0.0 {
+            self.say(&reply, at_s);
+        } else {
+            out(Packet::Frame { at_s, bytes: &frame(&reply) });
+        }
     }
 
     pub(super) fn say_status(&mut self) {
