@@ -33,8 +33,19 @@ fn child() {
     systemd::stopping();
 }
 
-fn start(socket: Option<&std::path::Path>) -> Child {
-    let mut command = crate::child("systemd::child");
+/// A session that begins and ends.
+#[test]
+#[ignore = "run by the other tests in a process of its own"]
+fn brief_child() {
+    let service = Service::start(&ServiceArgs::default()).expect("starts");
+    let _session = service.begin("1", None);
+    systemd::ready();
+    std::thread::sleep(Duration::from_millis(100));
+    systemd::stopping();
+}
+
+fn start(test: &str, socket: Option<&std::path::Path>) -> Child {
+    let mut command = crate::child(test);
     if let Some(socket) = socket {
         command.env("NOTIFY_SOCKET", socket);
         command.env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
@@ -48,7 +59,7 @@ fn the_watchdog_is_fed_only_while_the_pipeline_runs() {
     let path = dir.path().join("notify");
     let socket = UnixDatagram::bind(&path).expect("a socket");
     socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-    let mut child = start(Some(&path));
+    let mut child = start("systemd::child", Some(&path));
     let mut told: Vec<(Instant, String)> = vec![];
     while told.last().is_none_or(|(_, message)| message != "STOPPING=1\n") {
         let mut buffer = [0; 4096];
@@ -80,12 +91,13 @@ fn the_watchdog_is_fed_only_while_the_pipeline_runs() {
 
 #[test]
 fn without_a_service_manager_nothing_is_missed() {
-    let mut child = start(None);
+    let mut child = start("systemd::brief_child", None);
     assert!(child.wait().expect("ends").success());
 }
 
 #[test]
 fn a_service_manager_that_is_gone_is_no_failure() {
-    let mut child = start(Some(std::path::Path::new("/nonexistent/notify")));
+    let mut child =
+        start("systemd::brief_child", Some(std::path::Path::new("/nonexistent/notify")));
     assert!(child.wait().expect("ends").success());
 }
