@@ -24,8 +24,10 @@ pub struct BatchedSession {
     runs: [AtomicU64; SIZES.len()],
 }
 
+type Shapes = Vec<Vec<usize>>;
+type Values = Vec<Vec<f32>>;
 /// Shapes of the inputs and lengths of the outputs of one call.
-type Key = (Vec<Vec<usize>>, Vec<usize>);
+type Key = (Shapes, Vec<usize>);
 
 /// Calls of one key.
 #[derive(Default)]
@@ -37,7 +39,7 @@ struct Queue {
 }
 
 struct Call {
-    inputs: Vec<Vec<f32>>,
+    inputs: Values,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -46,7 +48,7 @@ enum State {
     Waiting,
     /// To lead the next batch.
     Leads,
-    Done(Result<Vec<Vec<f32>>, InferError>),
+    Done(Result<Values, InferError>),
 }
 
 impl BatchedSession {
@@ -93,7 +95,7 @@ impl BatchedSession {
         &self,
         (shapes, lengths): &Key,
         batch: &[Arc<Call>],
-    ) -> Result<Vec<Vec<Vec<f32>>>, InferError> {
+    ) -> Result<Vec<Values>, InferError> {
         let stacked: Vec<(Vec<usize>, Vec<f32>)> = shapes
             .iter()
             .enumerate()
@@ -105,7 +107,7 @@ impl BatchedSession {
             .collect();
         let inputs: Vec<Input<'_>> =
             stacked.iter().map(|(shape, values)| Input::F32(shape, values)).collect();
-        let mut outputs: Vec<Vec<f32>> =
+        let mut outputs: Values =
             lengths.iter().map(|&length| vec![0.0; batch.len() * length]).collect();
         let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
         self.inner.run(&inputs, &mut slices)?;
@@ -156,7 +158,7 @@ impl Session for BatchedSession {
 }
 
 /// Shapes and values of inputs that can be stacked: floats whose first axis is 1.
-fn stackable(inputs: &[Input<'_>]) -> Option<(Vec<Vec<usize>>, Vec<Vec<f32>>)> {
+fn stackable(inputs: &[Input<'_>]) -> Option<(Shapes, Values)> {
     let own = |input: &Input<'_>| match input {
         Input::F32(shape, values) if shape.first() == Some(&1) => {
             Some((shape.to_vec(), values.to_vec()))
@@ -181,7 +183,7 @@ impl Call {
     }
 
     /// The result of a call whose batch is over.
-    fn result(&self) -> Result<Vec<Vec<f32>>, InferError> {
+    fn result(&self) -> Result<Values, InferError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match std::mem::replace(&mut *state, State::Waiting) {
             State::Done(result) => result,
@@ -201,7 +203,7 @@ struct Lead<'a> {
 }
 
 impl Lead<'_> {
-    fn end(&mut self, result: Result<Vec<Vec<Vec<f32>>>, InferError>) {
+    fn end(&mut self, result: Result<Vec<Values>, InferError>) {
         match result {
             Ok(all) => self.batch.drain(..).zip(all).for_each(|(call, outputs)| {
                 call.set(State::Done(Ok(outputs)));
