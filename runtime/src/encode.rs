@@ -4,11 +4,13 @@
 //! part runs again while a window fills.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sfm_models::manifest::{EPOCH_S, SingleChannel};
 use sfm_models::{Bundle, Modality, graph};
 
 use crate::infer::backend::{Backend, Engine};
+use crate::infer::batch::BatchedSession;
 use crate::infer::onnxruntime::Device;
 use crate::infer::tokenizer_kernel::{TokenizerKernel, TokenizerScratch};
 use crate::infer::{InferError, Input, Session};
@@ -24,6 +26,8 @@ pub struct BaseNetwork {
     pool: Arc<dyn Session>,
     encoder: Arc<dyn Session>,
     single_channel: SingleChannel,
+    /// The encoder, where its runs are shared: a caller waits then, which a pool's worker must not.
+    pub(crate) shared: Option<Arc<BatchedSession>>,
     /// E, the length of a token.
     pub embed_dim: usize,
     /// Patches of one window.
@@ -71,6 +75,7 @@ impl BaseNetwork {
             tokenizer,
             pool: load_graph(bundle, backend, graph::POOL)?,
             encoder: load_graph(bundle, backend, graph::ENCODER)?,
+            shared: None,
             single_channel: manifest.base.single_channel,
             embed_dim: manifest.base.embed_dim,
             window_patches: manifest.base.window_patches,
@@ -78,6 +83,15 @@ impl BaseNetwork {
             epoch_patches: manifest.preprocessing.epoch_patches(),
             timings,
         })
+    }
+
+    /// Lets callers on several threads share runs of the window encoder: a call waits up to
+    /// `patience` for others.
+    pub fn share_runs(&mut self, patience: Duration) {
+        let batched = BatchedSession::new(self.encoder.clone(), graph::ENCODER, patience);
+        let batched = Arc::new(batched);
+        self.encoder = batched.clone();
+        self.shared = Some(batched);
     }
 
     /// Start of a patch behind the start of the recording, seconds.

@@ -14,7 +14,7 @@ mod whole;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 use sfm_models::{Bundle, Manifest, Modality};
@@ -59,10 +59,33 @@ impl Network {
     /// # Errors
     /// [`InferError`] if the engine refuses a graph.
     pub fn load(bundle: &Bundle, backend: &Backend) -> Result<Self, InferError> {
+        Self::load_with(bundle, backend, |_| ())
+    }
+
+    /// Loads `bundle` for several live sessions at once, each on a thread of its own: windows of
+    /// all of them share runs of the encoder. A window waits up to `patience` for others.
+    ///
+    /// # Errors
+    /// [`InferError`] if the engine refuses a graph.
+    pub fn load_shared(
+        bundle: &Bundle,
+        backend: &Backend,
+        patience: Duration,
+    ) -> Result<Self, InferError> {
+        Self::load_with(bundle, backend, |base| base.share_runs(patience))
+    }
+
+    fn load_with(
+        bundle: &Bundle,
+        backend: &Backend,
+        prepare: impl FnOnce(&mut BaseNetwork),
+    ) -> Result<Self, InferError> {
         let timings = Arc::new(Timings::default());
+        let mut base = BaseNetwork::load(bundle, backend, timings.clone())?;
+        prepare(&mut base);
         Ok(Self {
             manifest: bundle.manifest().clone(),
-            base: Arc::new(BaseNetwork::load(bundle, backend, timings.clone())?),
+            base: Arc::new(base),
             staging: Stager::load(bundle, backend, timings.clone())?.map(Arc::new),
             risk: RiskHead::load(bundle, backend, timings.clone())?,
             apnea: ApneaHead::load(bundle, backend, timings.clone())?,
@@ -92,6 +115,12 @@ impl Network {
             apnea.night(&log)?;
         }
         Ok(())
+    }
+
+    /// Runs of the encoder that sessions have shared so far, by size as in
+    /// [`crate::infer::batch::SIZES`]; `None` unless loaded with [`Network::load_shared`].
+    pub fn shared_runs(&self) -> Option<[u64; crate::infer::batch::SIZES.len()]> {
+        self.base.shared.as_ref().map(|shared| shared.runs())
     }
 
     /// The staging head, if there is one.

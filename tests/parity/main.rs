@@ -6,4 +6,3 @@ mod from_store;
 mod invariance;
 mod live;
 mod run;
-mod session;

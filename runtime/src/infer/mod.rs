@@ -1,8 +1,10 @@
 //! Runs a bundle's graphs. [`Session`] is the seam between the network and the engines: tract
 //! (pure Rust) and ONNX Runtime on the CPU or a CUDA device. Choosing among them, and saying why,
-//! is [`backend`]'s; the tokenizer's own kernel for CPUs is [`tokenizer_kernel`]'s.
+//! is [`backend`]'s; the tokenizer's own kernel for CPUs is [`tokenizer_kernel`]'s; [`batch`] lets
+//! several beds share a run.
 
 pub mod backend;
+pub mod batch;
 pub mod onnxruntime;
 pub mod tokenizer_kernel;
 pub mod tract;
@@ -37,7 +39,7 @@ pub trait Session: Send + Sync {
 }
 
 /// An engine failed: one line with the graph's name and the engine's reason.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("graph '{graph}' failed in {engine}: {reason}")]
 pub struct InferError {
     /// Name of the graph, as in the bundle.

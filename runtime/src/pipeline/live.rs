@@ -13,7 +13,7 @@ use super::{LiveSession, Network, PipelineError, Surroundings};
 use crate::encode::{TokenLog, WindowOutput};
 use crate::event::{EpochStatus, Event, Pass, SleepEpoch, WindowEmbedding};
 use crate::infer::InferError;
-use crate::intake::{Intake, Normalization};
+use crate::intake::{Intake, ModalityIntake, Normalization};
 use crate::journal::{JournalEpoch, JournalModality, JournalWindow};
 use crate::staging::{EpochSignal, LiveStager, Logits, score_epoch, scored_epoch};
 
@@ -188,10 +188,16 @@ impl<'n, 's> Live<'n, 's> {
         let closes =
             first + rows as u64 - self.window_start >= self.network.base.window_patches as u64;
         let skip = intake.is_live() && newer_is_due && !closes;
-        self.lanes.par_iter_mut().zip(&mut intake.modalities).try_for_each(|(lane, source)| {
+        let work = |lane: &mut Lane, source: &mut ModalityIntake| {
             lane.take(source, first, rows, normalization)?;
             if skip { Ok(()) } else { lane.encoder.encode().map(drop) }
-        })?;
+        };
+        if self.network.base.shared.is_some() {
+            on_own_threads(&mut self.lanes, &mut intake.modalities, work)?;
+        } else {
+            let pairs = self.lanes.par_iter_mut().zip(&mut intake.modalities);
+            pairs.try_for_each(|(lane, source)| work(lane, source))?;
+        }
         self.taken += rows as u64;
         let whole = rows as f32 / self.network.base.epoch_patches as f32;
         let quality = quality(self.lanes.iter().map(|l| l.present.as_slice()), whole);
@@ -334,6 +340,24 @@ impl<'n, 's> Live<'n, 's> {
         }
         (session.restore)(Event::Window(Box::new(window)));
     }
+}
+
+/// Each modality on a thread of its own, where it waits for other beds; a pool's worker must not.
+fn on_own_threads(
+    lanes: &mut [Lane],
+    sources: &mut [ModalityIntake],
+    work: impl Fn(&mut Lane, &mut ModalityIntake) -> Result<(), InferError> + Sync,
+) -> Result<(), InferError> {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let pairs = lanes.iter_mut().zip(sources);
+        let threads: Vec<_> =
+            pairs.map(|(lane, source)| scope.spawn(move || work(lane, source))).collect();
+        threads.into_iter().try_for_each(|thread| match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })
 }
 
 /// A window that was just closed, for the journal.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use sfm_models::Bundle;
 use sfm_runtime::event::{EpochStatus, Event};
+use sfm_runtime::infer::backend::{Backend, BackendChoice};
 use sfm_runtime::journal::JournalWindow;
 use sfm_runtime::montage::{ChannelRules, Montage};
 use sfm_runtime::pipeline::{
@@ -15,9 +17,6 @@ use sfm_runtime::pipeline::{
 };
 use sfm_runtime::signal::{SampleBlock, SignalInfo, StreamInfo};
 use sfm_runtime::source::{Source, SourceError};
-use sfm_tests::reference;
-
-use crate::run::{bundle, tract};
 
 const CHANNELS: [(&str, u64); 5] =
     [("C4-M1", 256), ("E1-M2", 100), ("Chin EMG", 200), ("ECG", 128), ("Airflow", 32)];
@@ -111,8 +110,18 @@ impl Source for Made {
     }
 }
 
+/// The network that is built in.
+fn bundle() -> Bundle {
+    let bytes = include_bytes!("../../models/bundles/default.sfm").to_vec();
+    Bundle::from_bytes(bytes).expect("the built-in bundle")
+}
+
+fn tract() -> Backend {
+    Backend::choose(BackendChoice::Tract, 2).expect("tract")
+}
+
 fn network() -> Network {
-    tract(&bundle(&reference::mini()))
+    Network::load(&bundle(), &tract()).expect("loads")
 }
 
 /// What a live session said and left.
@@ -244,6 +253,30 @@ fn an_overloaded_session_skips_provisional_scores_and_nothing_else() {
     assert_eq!(lines(&rest(&live.emitted)), lines(&rest(&replayed)));
     // A file that waits is never skipped, however slow the pipeline.
     assert_eq!(outcome.skipped_epochs, 0);
+}
+
+#[test]
+fn beds_that_share_runs_have_the_results_of_one_alone() {
+    let alone = replay(&network(), Made::new(6 * 60)).1;
+    let patience = Duration::from_millis(20);
+    let shared = Network::load_shared(&bundle(), &tract(), patience).expect("loads");
+    let beds: Vec<Session> = std::thread::scope(|scope| {
+        let bed = || session(&shared, Made::new(6 * 60), Vec::new());
+        let threads: Vec<_> = (0..6).map(|_| scope.spawn(bed)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a bed")).collect()
+    });
+    let runs = shared.shared_runs().expect("they are shared");
+    println!("runs of 1, 2, 4 and 8 windows: {runs:?}");
+    assert!(runs[2] + runs[3] > runs[0] + runs[1], "windows did not meet: {runs:?}");
+    for bed in beds {
+        let pairs = bed.outcome.log.tokens().iter().zip(alone.log.tokens());
+        let largest = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        println!("tokens of a bed among six: largest difference {largest:.1e}");
+        assert!(largest <= 1e-5, "{largest:e}");
+        assert!(bed.outcome.log.tokens().iter().all(|x| x.is_finite()));
+        assert_eq!(bed.outcome.log.present(), alone.log.present());
+        assert_eq!(bed.outcome.hypnogram.len(), alone.hypnogram.len());
+    }
 }
 
 #[test]
