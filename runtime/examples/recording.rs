@@ -1,8 +1,10 @@
-//! Lets other EDF readers check the recorder's files: `recording DIR` records four sessions into
-//! folders of DIR, 16 and 24 bits, with and without holes, each with `annotations.edf`, and writes
-//! what was pushed beside them: `expected.json` with every channel's slots and digital values.
+//! Lets other EDF readers check the recorder's files: `recording DIR` records sessions into folders
+//! of DIR, 16 and 24 bits, with and without holes, one cut and gone on with, each with
+//! `annotations.edf`, and writes what was pushed beside them: `expected.json` with every channel's
+//! slots and digital values.
 
 use std::error::Error;
+use std::io::Write;
 use std::path::Path;
 
 use sfm_runtime::edf::{Annotation, DateTime};
@@ -17,6 +19,10 @@ const SHORT_GAPS: &[&[(f64, f64)]] = &[
     &[(0.25, 3.5), (304.0, 319.5)],
     &[(0.0, 9.0), (310.0, 320.0)],
 ];
+const CUT: &[&[(f64, f64)]] = &[CUT_BY_CHANNEL, CUT_BY_CHANNEL, CUT_BY_CHANNEL];
+const CUT_BY_CHANNEL: &[(f64, f64)] = &[(0.0, 10.0), (311.0, 320.0)];
+/// In the middle of the silence.
+const CUT_S: f64 = 150.0;
 const HOLES: &[&[(f64, f64)]] = &[
     &[(0.0, 3.5), (4.0, 10.25), (3995.5, 4020.0)],
     &[(2.0, 3.5), (3996.0, 4019.5)],
@@ -29,6 +35,7 @@ fn main() -> Result<()> {
     for (name, bits, stretches, start) in [
         ("gaps", 16, SHORT_GAPS, start),
         ("wide_gaps", 24, SHORT_GAPS, start),
+        ("cut", 16, CUT, start),
         ("holes", 16, HOLES, start),
         ("wide_holes", 24, HOLES, start.plus_seconds(0.75)),
     ] {
@@ -60,28 +67,53 @@ fn signals(bits: u32) -> Vec<SignalInfo> {
 fn record(dir: &Path, bits: u32, stretches: &[&[(f64, f64)]], start: DateTime) -> Result<()> {
     let signals = signals(bits);
     let mut recorder = Recorder::create(dir, &signals, start)?;
-    let mut channels = Vec::new();
-    for (channel, (signal, stretches)) in signals.iter().zip(stretches).enumerate() {
-        let slots: Vec<u64> = stretches
-            .iter()
-            .flat_map(|(from_s, to_s)| {
-                (from_s * signal.rate_hz) as u64..(to_s * signal.rate_hz) as u64
-            })
-            .collect();
-        let values: Vec<i32> = slots.iter().map(|&slot| digital(signal, slot)).collect();
-        for (&slot, &value) in slots.iter().zip(&values) {
-            recorder.push(&DigitalBlock { channel, start: slot, samples: vec![value] })?;
+    let channels: Vec<(Vec<u64>, Vec<i32>)> = signals
+        .iter()
+        .zip(stretches)
+        .map(|(signal, stretches)| {
+            let slot = |s: f64| (s * signal.rate_hz) as u64;
+            let slots: Vec<u64> = stretches.iter().flat_map(|&(a, b)| slot(a)..slot(b)).collect();
+            let values = slots.iter().map(|&slot| digital(signal, slot)).collect();
+            (slots, values)
+        })
+        .collect();
+    for before_cut in [true, false] {
+        for (channel, (slots, values)) in channels.iter().enumerate() {
+            let rate_hz = signals[channel].rate_hz;
+            for (&start, &value) in slots.iter().zip(values) {
+                if (start as f64 / rate_hz < CUT_S) == before_cut {
+                    recorder.push(&DigitalBlock { channel, start, samples: vec![value] })?;
+                }
+            }
         }
-        channels.push(serde_json::json!({
-            "label": signal.label, "rate_hz": signal.rate_hz, "unit": signal.unit,
-            "digital_min": signal.digital_min, "slots": slots, "values": values,
-        }));
+        if before_cut && stretches == CUT {
+            cut(recorder)?;
+            (recorder, _) = Recorder::reopen(dir)?;
+        }
     }
+    let channels: Vec<_> = signals
+        .iter()
+        .zip(&channels)
+        .map(|(signal, (slots, values))| {
+            serde_json::json!({
+                "label": signal.label, "rate_hz": signal.rate_hz, "unit": signal.unit,
+                "digital_min": signal.digital_min, "slots": slots, "values": values,
+            })
+        })
+        .collect();
     let written = recorder.finish()?;
     let expected = serde_json::json!({
         "start": start.to_string(), "records": written.records, "channels": channels,
     });
     std::fs::write(dir.join("expected.json"), expected.to_string())?;
+    Ok(())
+}
+
+/// As a kill in the middle of a record leaves it.
+fn cut(recorder: Recorder) -> Result<()> {
+    let path = recorder.path().to_owned();
+    drop(recorder);
+    std::fs::OpenOptions::new().append(true).open(path)?.write_all(&[7; 1000])?;
     Ok(())
 }
 

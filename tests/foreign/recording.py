@@ -4,7 +4,7 @@
     cargo build --release --workspace --examples
     python tests/foreign/recording.py [path of the example recording]
 
-Recordings of 16 and 24 bits, with silences of single channels and of all: every sample is where it
+Recordings of 16 and 24 bits, with silences of single channels and of all, and one that was cut: every sample is where it
 was recorded, what is missing is declared, and what is between is the digital minimum. All three open
 those without long holes; of files with them, which pyedflib refuses, edfio reads the samples.
 `annotations.edf` says the same in all three. Needs numpy, pyedflib, mne and edfio.
@@ -171,7 +171,7 @@ def main():
     tool = Path(sys.argv[1] if len(sys.argv) > 1 else default).resolve()
     with tempfile.TemporaryDirectory() as scratch:
         subprocess.run([tool, scratch], check=True)
-        for folder in ("gaps", "wide_gaps", "holes", "wide_holes"):
+        for folder in ("gaps", "wide_gaps", "cut", "holes", "wide_holes"):
             file = next((Path(scratch) / folder).glob("recording.?df"))
             expected = json.loads((file.parent / "expected.json").read_text())
             if "holes" in folder:

@@ -13,7 +13,7 @@ use sfm_runtime::source::edf::EdfSource;
 use super::made::{Channel, Night, Noise, digital, folder, read_back, signal, start};
 use super::thread::{FOLDER, child};
 
-const KILLS: usize = 16;
+const KILLS: usize = 50;
 /// Samples of the slow channel a block; of the fast one 256 times as many.
 const BLOCK_S: u64 = 1;
 
