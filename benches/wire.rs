@@ -1,6 +1,6 @@
 //! Decoding of sample frames: bytes of a link in, digital values out, as the runtime does for
-//! every sensor. Asked for: 20 million samples a second; measured, of one core's time on a busy server
-//! with AVX-512, in millions: i16 210, i24 93, i32 64, delta 223.
+//! every sensor. Asked for: 20 million samples a second; measured, by one core's time on a busy server,
+//! in millions: i16 210, i24 93, i32 64, delta 223.
 
 use std::hint::black_box;
 
