@@ -28,7 +28,7 @@ fn a_serial_line_records_every_value_as_it_came() {
     let file = recording(6);
     let mut sensor = Command::new(env!("CARGO_BIN_EXE_sfm-sim"))
         .arg(&file)
-        .args("--pty --speed 10 --seed 5".split_whitespace())
+        .args("--pty --speed 20 --seed 5".split_whitespace())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -44,7 +44,7 @@ fn a_serial_line_records_every_value_as_it_came() {
         }
     };
     // What else it prints is not read: it is short.
-    let host = stream(dir, &format!("--serial {device} --speed 10 --out out --age 60 --sex f"));
+    let host = stream(dir, &format!("--serial {device} --speed 20 --out out --age 60 --sex f"));
     assert_eq!(wait(host, dir), 0, "{}", logs(dir));
     wait(sensor, dir);
     let out = dir.join("out");

@@ -27,7 +27,7 @@ use crate::source::{self, Source};
 /// How long the disk may take to close the recording.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
-/// Runs a session: `files` are those of one that goes on.
+/// Runs a session: `files` are those of one that goes on. `false` if it ended before it started.
 pub(super) fn run(
     args: &RunArgs,
     setup: &Setup,
@@ -36,20 +36,19 @@ pub(super) fn run(
     from: Receiver<FromLinks>,
     mut witness: SessionWitness,
     stop: &AtomicBool,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let files = match files {
         Some(files) => files,
         None => {
             let Some(started) = live::wait(&from, |line| witness.keep(line)) else {
-                return Err(Failure::run(
-                    "ended before any sensor was ready; nothing was recorded",
-                ));
+                return Ok(false);
             };
             create(args, setup, out, &started)?
         }
     };
     let bed = Bed { args, setup, out, stop };
-    bed.run(files, from, witness)
+    bed.run(files, from, witness)?;
+    Ok(true)
 }
 
 /// What a session is run with.
@@ -91,6 +90,8 @@ impl Bed<'_> {
         // However the pass ended, what was recorded is closed.
         let (recorder, mut witness) = source.finish();
         health.phase(Phase::Finishing);
+        // Their last annotations go to the recorder.
+        output.lock().unwrap_or_else(PoisonError::into_inner).sinks.catch_up(CLOSE_WITHIN);
         let closed = recorder.finish(CLOSE_WITHIN);
         witness.conclude(&mut saved);
         saved.write(self.out).map_err(Failure::run)?;

@@ -83,7 +83,11 @@ fn one(
     if !hub::join(links, END_WITHIN) {
         say("warning: a link does not close; it is left to the operating system");
     }
-    result
+    match result {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::run("ended before any sensor was ready; nothing was recorded")),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Ports that other machines can reach are opened only where the user said so.

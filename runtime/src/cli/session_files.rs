@@ -16,6 +16,10 @@ use crate::link::session::{Resumed, Session, SessionChannel};
 use crate::recorder::{AnnotationLog, Recorded, Recorder};
 use crate::signal::{SignalInfo, StreamInfo};
 use crate::source::edf::EdfSource;
+use crate::staging::EPOCH_S;
+
+/// More than the low-pass filter looks ahead, seconds.
+const LOOK_AHEAD_S: f64 = 2.0;
 
 /// The folder of a session, as it was found.
 pub(super) enum Place {
@@ -158,6 +162,7 @@ pub(super) fn reopen(
         Failure::input(format!("{}: has no start; it can only be replayed", found.path.display()))
     })?;
     let (journal, settled) = Journal::reopen(out, network(setup)).map_err(Failure::input)?;
+    let (journal, settled) = covered(setup, out, (journal, settled), found.end_s)?;
     let annotations = AnnotationLog::reopen(out, start).map_err(Failure::run)?;
     // Before its first record there is nothing to read.
     let recorded = match found.end_s > 0.0 {
@@ -166,6 +171,30 @@ pub(super) fn reopen(
     };
     let info = stream_info(&found.path, start.to_string(), found.signals.clone());
     Ok((Files { info, recorder, annotations, recorded, journal, settled, saved }, found))
+}
+
+/// The windows that the recording covers to their end and the filter's look-ahead: the pipeline had
+/// samples that the recording may have lost. The journal is cut back to them.
+fn covered(
+    setup: &Setup,
+    out: &Path,
+    (journal, mut settled): (Journal, Vec<JournalWindow>),
+    recorded_s: f64,
+) -> Result<(Journal, Vec<JournalWindow>), Failure> {
+    let manifest = setup.bundle.manifest();
+    let window_s = manifest.base.window_patches as f64 * EPOCH_S
+        / manifest.preprocessing.epoch_patches() as f64;
+    let whole = ((recorded_s - LOOK_AHEAD_S) / window_s).floor().max(0.0) as usize;
+    if settled.len() <= whole {
+        return Ok((journal, settled));
+    }
+    settled.truncate(whole);
+    drop(journal);
+    let mut journal = Journal::create(out, network(setup)).map_err(Failure::run)?;
+    for window in &settled {
+        journal.append(window).map_err(Failure::run)?;
+    }
+    Ok((journal, settled))
 }
 
 fn network(setup: &Setup) -> JournalNetwork {

@@ -3,7 +3,7 @@
 //! for a session that is recovered.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sfm_models::{Bundle, Manifest, Modality};
 
@@ -22,6 +22,9 @@ use crate::staging::EPOCH_S;
 
 /// A night has some hundred independent steps at a time at most.
 const MAX_THREADS: usize = 256;
+
+/// How long a window waits for those of other beds, to share a run of the encoder.
+const BATCH_WITHIN: Duration = Duration::from_millis(5);
 
 /// What is fixed before there are channels.
 pub(super) struct Setup {
@@ -55,7 +58,9 @@ impl Setup {
 
     /// The same for several sessions at a time, whose windows share batches.
     pub fn open_shared(args: &RunArgs, threads: usize) -> Result<Self, Failure> {
-        Self::load(args, threads, Network::load)
+        Self::load(args, threads, |bundle, backend| {
+            Network::load_shared(bundle, backend, BATCH_WITHIN)
+        })
     }
 
     fn load(

@@ -32,6 +32,9 @@ const MAX_BEDS: usize = 256;
 /// How often holes, silence and requests are looked after: real seconds at a speed of 1.
 const TICK_S: f64 = 0.1;
 const SHORTEST_TICK_S: f64 = 0.002;
+/// How long a device that was cut off is not taken again, and how many are remembered.
+const BARRED: Duration = Duration::from_secs(60);
+const MAX_BARRED: usize = 4096;
 /// A minute between two lines about damaged frames.
 const REJECTED_S: f64 = 60.0;
 /// The wall clock was set if it moved this much against the monotonic one, seconds.
@@ -134,6 +137,8 @@ pub struct Hub {
     per_device: Option<NewBed>,
     /// Devices whose samples are taken.
     allowed: Devices,
+    /// Devices that were cut off, and when they may come again.
+    barred: BTreeMap<u64, Instant>,
     utc_offset_s: f64,
     next_totals_s: HostSeconds,
     next_rejected_s: HostSeconds,
@@ -158,6 +163,7 @@ impl Hub {
             beds,
             per_device,
             allowed,
+            barred: BTreeMap::new(),
             utc_offset_s,
             next_totals_s: 0.0,
             next_rejected_s: REJECTED_S,
@@ -268,6 +274,9 @@ impl Hub {
                     "{device} is none of the devices of --allow-device"
                 )));
             }
+            if self.barred.contains_key(&hello.device) {
+                return Err(Violation("was cut off less than a minute ago".to_owned()));
+            }
             if bed.is_none() {
                 *bed = Some(self.bed_of(hello.device)?);
             }
@@ -327,6 +336,7 @@ impl Hub {
             self.next_totals_s = now_s + 1.0_f64.max(0.2 * speed);
             (0..self.beds.len()).for_each(|bed| self.totals(bed));
         }
+        self.barred.retain(|_, until| *until > Instant::now());
         if now_s >= self.next_rejected_s {
             self.next_rejected_s = now_s + REJECTED_S;
             self.note_rejected(now_s);
@@ -422,22 +432,40 @@ impl Hub {
 
     fn cut_off(&mut self, link: LinkId, violation: &Violation, now_s: HostSeconds) {
         let Some(open) = self.links.remove(&link) else { return };
-        let device = open.port.device.map(|d| format!("device {} ", hex(d))).unwrap_or_default();
-        let event =
-            SessionEvent::CutOff { link: open.port.name, reason: format!("{device}{violation}") };
         if let Some(bed) = open.bed.and_then(|bed| self.beds.get_mut(bed)) {
             bed.frames = bed.frames.plus(open.port.frames);
             bed.session.link_lost(link);
         }
+        let device = open.port.said_hello;
+        // It may come again at once and again: one line is enough.
+        let is_known = device.is_some_and(|device| self.barred.contains_key(&device));
+        if is_known {
+            return;
+        }
+        if let Some(device) = device.filter(|_| self.barred.len() < MAX_BARRED) {
+            self.barred.insert(device, Instant::now() + BARRED);
+        }
+        let device = device.map(|d| format!("device {} ", hex(d))).unwrap_or_default();
+        let (link, reason) = (open.port.name, format!("{device}{violation}"));
+        let event = SessionEvent::CutOff { link, reason };
         match open.bed {
-            Some(bed) => self.note(bed, Noted { at_s: now_s, event }),
+            Some(bed) => {
+                self.note(bed, Noted { at_s: now_s, event });
+                // A bed for a device that is none.
+                if self.per_device.is_some() && self.beds.get(bed).is_some_and(|bed| !bed.started) {
+                    self.end(bed, "its device was cut off", now_s);
+                }
+            }
             None => self.note_everywhere(now_s, event),
         }
     }
 
     fn note_everywhere(&mut self, now_s: HostSeconds, event: SessionEvent) {
         if self.per_device.is_some() {
-            tracing::info!(event = ?event, "links");
+            match event.is_trouble() {
+                true => tracing::warn!("{event}"),
+                false => tracing::debug!("{event}"),
+            }
             return;
         }
         self.note(0, Noted { at_s: now_s, event });

@@ -24,8 +24,10 @@ pub struct Port {
     /// Bytes of an open frame, kept between calls.
     open: Vec<u8>,
     opened_s: HostSeconds,
-    /// The device that said hello here.
+    /// The device that said hello here and is used.
     pub device: Option<u64>,
+    /// The device that last said hello here.
+    pub said_hello: Option<u64>,
     hellos: u32,
     hello_window_s: HostSeconds,
     garbage: u64,
@@ -43,6 +45,7 @@ impl Port {
             open: Vec::new(),
             opened_s: now_s,
             device: None,
+            said_hello: None,
             hellos: 0,
             hello_window_s: now_s,
             garbage: 0,
@@ -75,7 +78,8 @@ impl Port {
                         Ok(decoded) => {
                             self.frames.received += 1;
                             self.garbage = 0;
-                            if matches!(decoded, FromDevice::Hello(_)) {
+                            if let FromDevice::Hello(hello) = &decoded {
+                                self.said_hello = Some(hello.device);
                                 count_hello(&mut self.hellos, &mut self.hello_window_s, now_s)?;
                             }
                             message(&mut self.device, &decoded)?;

@@ -31,6 +31,8 @@ pub enum WhenFull {
 enum Message {
     Take(Event),
     Restore(Event),
+    /// Everything before it has been taken.
+    CaughtUp(Sender<()>),
 }
 
 /// The running sinks.
@@ -75,6 +77,16 @@ impl Sinks {
     pub fn restore(&mut self, event: Event) {
         if let Some(queue) = &self.queue {
             let _ = queue.send(Message::Restore(event));
+        }
+    }
+
+    /// Waits until every sink has taken what was sent so far, at most `within`.
+    pub fn catch_up(&mut self, within: Duration) {
+        let (tell, told) = channel();
+        if let Some(queue) = &self.queue
+            && queue.send(Message::CaughtUp(tell)).is_ok()
+        {
+            let _ = told.recv_timeout(within);
         }
     }
 
@@ -132,7 +144,11 @@ fn run(mut sinks: Vec<Box<dyn Sink>>, events: &Receiver<Message>, report: &Sende
                 each(&mut sinks, report, |sink| match &message {
                     Message::Take(event) => sink.take(event),
                     Message::Restore(event) => sink.restore(event),
+                    Message::CaughtUp(_) => Ok(()),
                 });
+                if let Message::CaughtUp(tell) = &message {
+                    let _ = tell.send(());
+                }
                 due.get_or_insert_with(|| Instant::now() + PUBLISH_AFTER);
             }
             Err(RecvTimeoutError::Timeout) => {}
