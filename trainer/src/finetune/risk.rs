@@ -3,169 +3,32 @@
 //!
 //! The gradient is exact in bounded memory: one pass without gradients gives all log-hazards, the
 //! loss's derivative by them is plain arithmetic, a second pass takes it back through the network
-//! batch by batch, with the same dropout. The best pass is chosen on whole validation nights.
+//! batch by batch, with the same dropout. With `measured` the first pass draws stretches of its own:
+//! what a few minutes show of a night is in part chance, and chance that is in the hazard as well as
+//! in what is learned from teaches the head to trust the night too little. The best pass is chosen on
+//! whole validation nights.
 
 use std::ops::Range;
 
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::prelude::*;
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
-use sfm_models::Modality;
 
-use super::fit::{Fit, Step, Task, Validation};
+use super::fit::{Step, Task, Validation};
 use super::followed::Followed;
-use super::head::{HeadAbout, Kind, QUANTILES};
+use super::head::QUANTILES;
 use super::nights::Nights;
 use super::stretch::{self, Stretch, Subset};
 use super::{FinetuneError, random, seed_of, some_of};
 use crate::evaluate::classification::quantile;
 use crate::evaluate::staging::values;
 use crate::evaluate::survival;
-use crate::loss::cox::{Cox, Ties, cox};
-use crate::network::HeadConfig;
+use crate::loss::cox::{Cox, cox};
 use crate::nn::{DemographicsHead, Kernels, RiskHead, TrainBackend};
 
-/// What a risk head is trained from: the reference's four.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Variant {
-    /// Embeddings, age and sex.
-    #[default]
-    Demographics,
-    /// Embeddings alone.
-    NoDemographics,
-    /// Age and sex alone.
-    DemographicsOnly,
-    /// Signals, age and sex, without pretraining.
-    Supervised,
-}
+mod recipe;
 
-impl Variant {
-    /// Whether age and sex enter.
-    pub fn demographics(self) -> bool {
-        self != Variant::NoDemographics
-    }
-}
-
-impl std::fmt::Display for Variant {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Variant::Demographics => "demographics",
-            Variant::NoDemographics => "no-demographics",
-            Variant::DemographicsOnly => "demographics-only",
-            Variant::Supervised => "supervised",
-        })
-    }
-}
-
-/// What the best pass has most of on the validation set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Select {
-    /// Partial likelihood.
-    #[default]
-    Loss,
-    /// Mean C-index of the labels.
-    CIndex,
-}
-
-/// The `[risk]` section of a recipe.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RiskRecipe {
-    /// What goes in.
-    pub variant: Variant,
-    /// Events at the same time.
-    pub ties: Ties,
-    /// Stretches of a night in a step, spread over it; their embeddings' mean stands for the night.
-    pub stretches: usize,
-    /// Tokens of a stretch; nights that are not longer go in whole.
-    pub stretch_tokens: usize,
-    /// Nights in memory at a time.
-    pub batch: usize,
-    /// Steps, each over the whole training set, between two validations.
-    pub steps_per_pass: u64,
-    /// Probability that a night has only some of the modalities in a step.
-    pub modality_dropout: f64,
-    /// Ages in years that go in as 0 and as 1.
-    pub age_range: (f64, f64),
-    /// How the best pass is chosen.
-    pub select: Select,
-    /// Five-minute windows of a night that the supervised variant sees.
-    pub windows: usize,
-    /// The head's sizes.
-    pub head: HeadConfig,
-    /// How it is trained.
-    pub fit: Fit,
-}
-
-impl Default for RiskRecipe {
-    fn default() -> Self {
-        Self {
-            variant: Variant::default(),
-            ties: Ties::default(),
-            stretches: 4,
-            stretch_tokens: 360,
-            batch: 16,
-            steps_per_pass: 5,
-            modality_dropout: 0.0,
-            age_range: (0.0, 100.0),
-            select: Select::default(),
-            windows: 6,
-            head: HeadConfig { layers: 2, max_seq_length: 6480, ..HeadConfig::default() },
-            fit: Fit::default(),
-        }
-    }
-}
-
-impl RiskRecipe {
-    /// Checks every value, for tokens of length `embed_dim`.
-    ///
-    /// # Errors
-    /// One line that names the key and its range.
-    pub fn check(&self, embed_dim: usize) -> Result<(), String> {
-        self.head.check(embed_dim)?;
-        self.fit.check()?;
-        for (key, value) in [
-            ("stretches", self.stretches),
-            ("stretch_tokens", self.stretch_tokens),
-            ("batch", self.batch),
-            ("steps_per_pass", self.steps_per_pass as usize),
-            ("windows", self.windows),
-        ] {
-            if !(1..=1_000_000).contains(&value) {
-                return Err(format!("{key} is {value}, not in 1 to 1000000"));
-            }
-        }
-        if !(0.0..=1.0).contains(&self.modality_dropout) {
-            return Err(format!("modality_dropout is {}, not in 0 to 1", self.modality_dropout));
-        }
-        let (youngest, oldest) = self.age_range;
-        if !(youngest.is_finite() && oldest.is_finite() && youngest < oldest) {
-            return Err("age_range must be two ages in years, the lower one first".to_owned());
-        }
-        Ok(())
-    }
-
-    /// What the head is.
-    pub fn about(&self, embed_dim: usize, labels: &[String], train: &Followed) -> HeadAbout {
-        HeadAbout {
-            kind: Kind::Risk,
-            embed_dim,
-            modalities: Modality::ALL.to_vec(),
-            config: self.head.clone(),
-            classes: labels.len(),
-            demographics: self.variant.demographics(),
-            age_range: self.age_range,
-            labels: labels.to_vec(),
-            learned: train.with_events(),
-            variant: Some(self.variant),
-            recordings: train.len(),
-            signals: None,
-        }
-    }
-}
+pub use recipe::{RiskRecipe, Select, Variant};
 
 /// What a night is to a network that gives its hazards.
 pub trait Inputs {
@@ -182,6 +45,19 @@ pub trait Inputs {
         recipe: &RiskRecipe,
         rng: &mut ChaCha8Rng,
     ) -> Result<Self::Night, FinetuneError>;
+
+    /// What tells its hazard in a training step whose recipe has `measured` stretches.
+    ///
+    /// # Errors
+    /// [`FinetuneError`] if it can no longer be read.
+    fn measured(
+        &self,
+        night: usize,
+        recipe: &RiskRecipe,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Self::Night, FinetuneError> {
+        self.draw(night, recipe, rng)
+    }
 
     /// What evaluation sees of it.
     ///
@@ -205,6 +81,16 @@ impl Inputs for Nights {
         let night = self.night(night)?;
         let stretches = (recipe.stretches, recipe.stretch_tokens);
         Ok(stretch::spread(&night, stretches, recipe.modality_dropout, rng))
+    }
+
+    fn measured(
+        &self,
+        night: usize,
+        recipe: &RiskRecipe,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Vec<Stretch>, FinetuneError> {
+        let night = self.night(night)?;
+        Ok(stretch::spread(&night, (recipe.measured, recipe.stretch_tokens), 0.0, rng))
     }
 
     fn whole(&self, night: usize, kept: Subset) -> Result<Vec<Stretch>, FinetuneError> {
@@ -301,6 +187,32 @@ where
     }
 }
 
+impl<B, I, H> Risk<'_, B, I, H>
+where
+    B: TrainBackend,
+    I: Inputs,
+    H: burn::module::AutodiffModule<B>,
+    H::InnerModule: LogHazard<B::InnerBackend, I::Night>,
+{
+    /// Log-hazards of a batch of the training set from other stretches, for their values alone.
+    fn measure(
+        &self,
+        head: &H::InnerModule,
+        rows: Range<usize>,
+        step: u64,
+    ) -> Result<Vec<f64>, FinetuneError> {
+        let first = step.wrapping_mul(1 << 32).wrapping_add(rows.start as u64);
+        let mut rng = random(self.recipe.fit.seed, b"measured", first);
+        let nights = rows
+            .clone()
+            .map(|night| self.train.nights.measured(night, self.recipe, &mut rng))
+            .collect::<Result<Vec<_>, _>>()?;
+        let demographics =
+            demographics::<B::InnerBackend>(&self.train.followed, rows, &self.device);
+        Ok(wide(head.log_hazard(&nights, demographics, &self.device)))
+    }
+}
+
 impl<B, I, H> Task<B> for Risk<'_, B, I, H>
 where
     B: TrainBackend,
@@ -319,7 +231,10 @@ where
         let batches = batches(followed.len(), self.recipe.batch);
         let mut log_hazards = Vec::new();
         for rows in &batches {
-            log_hazards.extend(wide(self.batch(head, rows.clone(), step)?));
+            log_hazards.extend(match self.recipe.measured {
+                0 => wide(self.batch(head, rows.clone(), step)?),
+                _ => self.measure(&head.valid(), rows.clone(), step)?,
+            });
         }
         let Cox { loss, gradient, .. } = cox(&log_hazards, &followed.rows(), self.recipe.ties);
         let mut accumulator = GradientsAccumulator::new();
