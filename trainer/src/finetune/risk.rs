@@ -10,6 +10,8 @@
 
 use std::ops::Range;
 
+use burn::module::Param;
+use burn::nn::Linear;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::prelude::*;
 use rand_chacha::ChaCha8Rng;
@@ -20,14 +22,17 @@ use super::head::QUANTILES;
 use super::nights::Nights;
 use super::stretch::{self, Stretch, Subset};
 use super::{FinetuneError, random, seed_of, some_of};
+use crate::cli::say;
 use crate::evaluate::classification::quantile;
 use crate::evaluate::staging::values;
 use crate::evaluate::survival;
-use crate::loss::cox::{Cox, cox};
+use crate::loss::cox::{Cox, Ties, cox};
 use crate::nn::{DemographicsHead, Kernels, RiskHead, TrainBackend};
 
+pub mod readout;
 mod recipe;
 
+use readout::{Features, Fitting, Layer};
 pub use recipe::{RiskRecipe, Select, Variant};
 
 /// What a night is to a network that gives its hazards.
@@ -102,19 +107,35 @@ impl Inputs for Nights {
     }
 }
 
-/// A network from nights `N`, age and sex to log-hazards.
+/// A network from nights `N`, age and sex to log-hazards, by a last layer on features.
 pub trait LogHazard<B: Backend, N> {
+    /// Features [N, F] of `nights`, with `demographics` [N, 2].
+    fn features(
+        &self,
+        nights: &[N],
+        demographics: Tensor<B, 2>,
+        device: &B::Device,
+    ) -> Tensor<B, 2>;
+
+    /// The last layer, F to K.
+    fn last(&self) -> &Linear<B>;
+
+    /// The last layer, to be replaced.
+    fn last_mut(&mut self) -> &mut Linear<B>;
+
     /// Log-hazards [N, K] of `nights`, with `demographics` [N, 2].
     fn log_hazard(
         &self,
         nights: &[N],
         demographics: Tensor<B, 2>,
         device: &B::Device,
-    ) -> Tensor<B, 2>;
+    ) -> Tensor<B, 2> {
+        self.last().forward(self.features(nights, demographics, device))
+    }
 }
 
 impl<B: Kernels> LogHazard<B, Vec<Stretch>> for RiskHead<B> {
-    fn log_hazard(
+    fn features(
         &self,
         nights: &[Vec<Stretch>],
         demographics: Tensor<B, 2>,
@@ -122,18 +143,34 @@ impl<B: Kernels> LogHazard<B, Vec<Stretch>> for RiskHead<B> {
     ) -> Tensor<B, 2> {
         let embedding =
             stretch::embed(nights, device, |tokens, present| self.embed(tokens, present));
-        RiskHead::log_hazard(self, embedding, demographics)
+        RiskHead::features(self, embedding, demographics)
+    }
+
+    fn last(&self) -> &Linear<B> {
+        &self.hazards
+    }
+
+    fn last_mut(&mut self) -> &mut Linear<B> {
+        &mut self.hazards
     }
 }
 
 impl<B: Kernels> LogHazard<B, Vec<Stretch>> for DemographicsHead<B> {
-    fn log_hazard(
+    fn features(
         &self,
         _: &[Vec<Stretch>],
         demographics: Tensor<B, 2>,
         _: &B::Device,
     ) -> Tensor<B, 2> {
-        self.forward(demographics)
+        DemographicsHead::features(self, demographics)
+    }
+
+    fn last(&self) -> &Linear<B> {
+        &self.hazards
+    }
+
+    fn last_mut(&mut self) -> &mut Linear<B> {
+        &mut self.hazards
     }
 }
 
@@ -292,6 +329,93 @@ where
         log_hazards.extend(wide(head.log_hazard(&input, demographics, device)));
     }
     Ok(log_hazards)
+}
+
+/// Features of whole nights.
+///
+/// # Errors
+/// [`FinetuneError`] if a recording can no longer be read.
+fn whole_features<B, I, H>(
+    head: &H,
+    cohort: &Cohort<I>,
+    device: &B::Device,
+) -> Result<Features, FinetuneError>
+where
+    B: Backend,
+    I: Inputs,
+    H: LogHazard<B, I::Night>,
+{
+    let mut features = Features { width: 0, values: Vec::new() };
+    for night in 0..cohort.followed.len() {
+        let input = [cohort.nights.whole(night, Subset::ALL)?];
+        let demographics = demographics(&cohort.followed, night..night + 1, device);
+        let row = wide(head.features(&input, demographics, device));
+        features.width = row.len();
+        features.values.extend(row);
+    }
+    Ok(features)
+}
+
+/// A last layer for `head` by [`Fitting`] on whole nights, of the penalties with the least loss on
+/// the validation nights; and that loss.
+///
+/// # Errors
+/// [`FinetuneError`] if a recording can no longer be read.
+pub fn fitted_layer<B, I, H>(
+    head: &H,
+    (train, validation): (&Cohort<I>, &Cohort<I>),
+    ties: Ties,
+    device: &B::Device,
+) -> Result<(Layer, f64), FinetuneError>
+where
+    B: Backend,
+    I: Inputs,
+    H: LogHazard<B, I::Night>,
+{
+    let features = whole_features::<B, I, H>(head, train, device)?;
+    let unseen = whole_features::<B, I, H>(head, validation, device)?;
+    let (rows, unseen_rows) = (train.followed.rows(), validation.followed.rows());
+    let fitting = Fitting::new(&features, &rows, ties);
+    let loss = |layer: &Layer| cox(&layer.log_hazards(&unseen), &unseen_rows, ties).loss;
+    let least = |layers: Vec<(Layer, f64)>| {
+        let judged = layers.into_iter().map(|(layer, ridge)| {
+            let loss = loss(&layer);
+            (layer, ridge, loss)
+        });
+        judged.reduce(|best, other| if other.2 < best.2 { other } else { best })
+    };
+    let shared = readout::RIDGES.map(|ridge| (fitting.shared(ridge), ridge)).to_vec();
+    // There is always a first penalty.
+    let Some((shared, ridge, shared_loss)) = least(shared) else {
+        return Ok((fitting.shared(readout::RIDGES[0]), f64::NAN));
+    };
+    let mut own: Vec<_> =
+        readout::RIDGES.iter().map(|&ridge| (fitting.own(&shared, ridge), ridge)).collect();
+    own.insert(0, (shared, f64::INFINITY));
+    let Some((layer, own_ridge, loss)) = least(own) else {
+        return Ok((fitting.shared(ridge), shared_loss));
+    };
+    let c_index = mean(survival::c_indices(&layer.log_hazards(&unseen), &unseen_rows));
+    say(format_args!(
+        "last layer on whole nights: penalties {ridge} and {own_ridge}; validation loss {loss:.4}, \
+         c_index {c_index:.4}"
+    ));
+    Ok((layer, loss))
+}
+
+/// Puts a fitted layer in the place of `head`'s last.
+pub fn put_last<B: Backend, N, H: LogHazard<B, N>>(
+    head: &mut H,
+    layer: &Layer,
+    device: &B::Device,
+) {
+    let narrow = |values: &[f64]| values.iter().map(|&x| x as f32).collect::<Vec<f32>>();
+    let labels = layer.bias.len();
+    let shape = [layer.weights.len() / labels.max(1), labels];
+    let weight = Tensor::from_data(TensorData::new(narrow(&layer.weights), shape), device);
+    let bias = Tensor::from_data(TensorData::new(narrow(&layer.bias), [labels]), device);
+    *head.last_mut() =
+        Linear { weight: Param::from_tensor(weight), bias: Some(Param::from_tensor(bias)) };
 }
 
 /// K rows of [`QUANTILES`] of the log-hazards [N, K].

@@ -82,8 +82,9 @@ impl<B: TrainBackend> Devices<B> {
     /// Copies of `module` on the other devices; to be made anew when its weights have changed.
     pub fn copies(&self, module: &Pretrainer<B>) -> Vec<Pretrainer<B>> {
         // Through the inner backend: a clone would share the running statistics, and moving them to
-        // its device would move the first one's.
-        let copy = |device| Pretrainer::from_inner(module.valid().to_device(device));
+        // its device would move the first one's. Forked after that: moved before, weights would no
+        // longer ask for gradients.
+        let copy = |device| Pretrainer::from_inner(module.valid()).fork(device);
         self.0.iter().skip(1).map(copy).collect()
     }
 

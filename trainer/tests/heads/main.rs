@@ -3,4 +3,6 @@
 mod commands;
 mod figures;
 mod loss;
+mod outputs;
+mod readout;
 mod runs;

@@ -8,12 +8,13 @@ use super::{Common, Job, failure, people, tell};
 use crate::cli::{Failure, UNREADABLE, USAGE, named, say};
 use crate::data::Events;
 use crate::device::DeviceJob;
-use crate::finetune::fit::{Surroundings, add_to_best, fit};
+use crate::finetune::fit::{Surroundings, Task, add_to_best, fit};
 use crate::finetune::followed::Followed;
 use crate::finetune::head::{HeadAbout, REFERENCE, begun_with, check_beginning};
 use crate::finetune::nights::{Nights, Tokens};
 use crate::finetune::risk::{
-    Cohort, Inputs, LogHazard, Risk, RiskRecipe, Variant, reference, whole_log_hazards,
+    Cohort, Inputs, LogHazard, Risk, RiskRecipe, Variant, fitted_layer, put_last, reference,
+    whole_log_hazards,
 };
 use crate::finetune::stretch::Subset;
 use crate::finetune::supervised::{Signals, Supervised};
@@ -198,7 +199,7 @@ impl DeviceJob for Job<'_, RiskWork<'_, Signals>> {
 /// Trains, then adds the quantiles of the training set's hazards to the best head.
 fn fit_risk<B, I, H>(
     mut job: Job<'_, RiskWork<'_, I>>,
-    head: H,
+    mut head: H,
     device: &B::Device,
 ) -> Result<(), FinetuneError>
 where
@@ -215,7 +216,31 @@ where
         device: device.clone(),
         head: std::marker::PhantomData,
     };
-    let best = fit(&task, head, &mut job.around, device)?;
+    let fitted = |head: &H::InnerModule| {
+        fitted_layer::<B::InnerBackend, I, _>(head, (train, validation), recipe.ties, device)
+    };
+    // What it begins with may stay the best: there are far more weights than people. A resumed run
+    // draws the same beginning.
+    let mut first = None;
+    if recipe.readout {
+        head = initialized(head);
+        let (layer, _) = fitted(&head.valid())?;
+        put_last::<B, I::Night, H>(&mut head, &layer, device);
+        first = Some(head.valid());
+    }
+    let mut best = fit(&task, head, &mut job.around, device)?;
+    if recipe.readout {
+        let (layer, _) = fitted(&best)?;
+        let mut other = best.clone();
+        put_last::<B::InnerBackend, I::Night, _>(&mut other, &layer, device);
+        let mut figure = task.validate(&best)?.figure;
+        for candidate in [Some(other), first].into_iter().flatten() {
+            let its = task.validate(&candidate)?.figure;
+            if its > figure {
+                (best, figure) = (candidate, its);
+            }
+        }
+    }
     let hazards = whole_log_hazards::<B::InnerBackend, _, _>(&best, train, Subset::ALL, device)?;
     let about = job.around.about;
     let quantiles = reference(&hazards, about.classes);

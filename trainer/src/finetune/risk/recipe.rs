@@ -68,6 +68,9 @@ pub struct RiskRecipe {
     /// Stretches that tell a night's hazard in a step, drawn apart from those that are learned from,
     /// without dropout; 0 = the same ones do both.
     pub measured: usize,
+    /// Fits the last layer to whole nights before training, and again after it: see
+    /// [`readout`](super::readout).
+    pub readout: bool,
     /// Tokens of a stretch; nights that are not longer go in whole.
     pub stretch_tokens: usize,
     /// Run of `finetune apnea` or `finetune risk` whose pooling and LSTM are the first weights.
@@ -98,6 +101,7 @@ impl Default for RiskRecipe {
             ties: Ties::default(),
             stretches: 4,
             measured: 0,
+            readout: false,
             stretch_tokens: 360,
             begin_with: None,
             batch: 16,
