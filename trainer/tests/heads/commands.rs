@@ -225,8 +225,8 @@ fn a_head_learned_from_signals_alone_orders_people_it_has_not_seen() {
     let risk = "risk --events . --variant supervised";
     let output = made.finetune(&format!("{risk} --out lacks")).output().expect("runs");
     assert!(refused(&output, 2).contains("learns from signals: give --store"));
-    let config = CONFIG.replacen("passes = 16", "passes = 24", 1);
-    let config = config.replacen("learning_rate = 0.02", "learning_rate = 0.01", 1);
+    let config = CONFIG.replacen("[risk]", "[risk]\nreadout = true", 1);
+    let config = config.replacen("learning_rate = 0.02", "learning_rate = 0.005", 1);
     std::fs::write(made.path("run.toml"), config).expect("writes");
     succeed(&mut made.finetune(&format!("{risk} --store store --out signals")));
     let figures = made.evaluate("risk --events . --store store --bootstrap 20", "signals");
@@ -327,4 +327,25 @@ fn a_full_disk_leaves_the_head_before() {
     assert_eq!(parts.count(), 0);
     succeed(&mut made.finetune("apnea --out run --passes 12 --resume"));
     assert!(read() != before);
+}
+
+#[test]
+fn heads_go_on_the_base_network_of_a_bundle_that_fits() {
+    let made = Made::new();
+    let given = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/bundles/default.sfm");
+    let export = format!("export --bundle {} --data made-up", given.display());
+    succeed(&mut made.command(&format!("{export} --out base.sfm")));
+    let open = |path: &Path| sfm_models::Bundle::open(path).expect("opens");
+    let (from, to) = (open(&given), open(&made.path("base.sfm")));
+    assert_eq!(to.manifest().base, from.manifest().base);
+    assert!(to.manifest().training.simulated, "what the weights were trained on stays said");
+    assert!(to.manifest().staging.is_none() && to.manifest().risk.is_none());
+    for name in ["tokenizer", "pool", "encoder"] {
+        assert!(from.graph(name).is_some() && to.graph(name) == from.graph(name), "{name}");
+    }
+    succeed(&mut made.finetune("apnea --out apnea --passes 1"));
+    let output = made.command(&format!("{export} --apnea apnea --out all.sfm")).output();
+    let said = refused(&output.expect("runs"), 4);
+    assert!(said.contains("takes embeddings of 8") && said.contains("gives 64"), "{said}");
+    assert!(!made.path("all.sfm").exists());
 }
