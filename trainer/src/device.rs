@@ -91,6 +91,32 @@ impl Device {
         Ok(Self { gpu: Some(index), why: format!("CUDA GPU {index}, {gpu}") })
     }
 
+    /// Checks that `count` devices can be used, this one and those numbered after it. On the CPU
+    /// they are parts of the same CPU.
+    ///
+    /// # Errors
+    /// [`DeviceError`] if a GPU among them cannot be used.
+    pub fn with_more(mut self, count: usize) -> Result<Self, DeviceError> {
+        let Some(first) = self.gpu else {
+            if count > 1 {
+                self.why +=
+                    &format!(", as {count} devices one after the other: no faster than one");
+            }
+            return Ok(self);
+        };
+        for index in first + 1..first.saturating_add(count) {
+            let more = Self::cuda(index).map_err(|reason| {
+                let found = index - first;
+                DeviceError(format!(
+                    "--devices {count} is too many: GPU {index} is not usable ({reason}); \
+                     from GPU {first} on there are {found}"
+                ))
+            })?;
+            self.why += &format!("; {}", more.why);
+        }
+        Ok(self)
+    }
+
     /// Whether this is a GPU.
     pub fn is_gpu(&self) -> bool {
         self.gpu.is_some()

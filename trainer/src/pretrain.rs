@@ -20,11 +20,16 @@ use crate::nn::{Base, Kernels};
 use crate::optim::{OptimizerConfig, ScheduleConfig, check_range};
 use crate::run::RunError;
 
+mod devices;
 mod state;
 mod training;
 mod validation;
 
+pub use devices::{Comparison, Devices, Sum};
 pub use training::{End, Pretraining};
+
+/// Most devices of a run.
+pub const MAX_DEVICES: usize = 64;
 
 /// How the base network is pretrained; the defaults are the reference's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,8 +43,10 @@ pub struct PretrainConfig {
     pub passes: u64,
     /// Steps after which training ends, however many passes that is; 0 = `passes` decides.
     pub max_steps: u64,
-    /// Windows that are compared with each other.
+    /// Windows of a batch, compared with each other if there is one device.
     pub batch_size: usize,
+    /// Devices that share each batch, each with an equal part that is compared within itself.
+    pub devices: usize,
     /// Batches whose gradients make one step; each is compared within itself.
     pub accumulate: u64,
     /// Logarithm of the logits' factor at the start; learned, never below 0.
@@ -74,6 +81,7 @@ impl Default for PretrainConfig {
             passes: 2,
             max_steps: 0,
             batch_size: 128,
+            devices: 1,
             accumulate: 1,
             temperature: 0.0,
             channel_dropout: 0.0,
@@ -112,6 +120,16 @@ impl PretrainConfig {
             if !(2..=65_536).contains(&self.batch_size) {
                 return Err(format!("batch_size is {}, not in 2 to 65536", self.batch_size));
             }
+            if !(1..=MAX_DEVICES).contains(&self.devices) {
+                return Err(format!("devices is {}, not in 1 to {MAX_DEVICES}", self.devices));
+            }
+            let (windows, devices) = (self.batch_size, self.devices);
+            if windows % devices != 0 || windows / devices < 2 {
+                return Err(format!(
+                    "batch_size is {windows}, which {devices} devices cannot share in equal parts \
+                     of two windows or more"
+                ));
+            }
             if self.workers > 256 {
                 return Err(format!("workers is {}, not in 0 to 256", self.workers));
             }
@@ -129,9 +147,14 @@ impl PretrainConfig {
         self.schedule.check().map_err(|reason| format!("[pretrain.schedule] {reason}"))
     }
 
-    /// How windows make batches.
+    /// How windows make a device's parts of batches.
     fn order(&self) -> Order {
-        Order { batch_size: self.batch_size, seed: self.seed }
+        Order { batch_size: self.batch_size / self.devices.max(1), seed: self.seed }
+    }
+
+    /// Parts whose gradients make one step.
+    fn parts(&self) -> u64 {
+        self.accumulate * self.devices as u64
     }
 
     /// What is left out at random.

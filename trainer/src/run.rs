@@ -15,6 +15,8 @@ use serde::de::DeserializeOwned;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
+use crate::data::{DataError, replace_bytes};
+
 /// The configuration as used, every key with its value.
 pub const CONFIG: &str = "config.toml";
 /// The split as used.
@@ -299,16 +301,12 @@ impl CheckpointReader {
 /// # Errors
 /// [`RunError::Write`]; what `path` held before is kept.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    let part = path.with_file_name(name);
-    let written = File::create(&part)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&part, path));
-    written.map_err(|source| {
-        // The first error is the one to report; the part file may not even exist.
-        let _ = fs::remove_file(&part);
-        RunError::Write { path: path.to_owned(), source }
+    replace_bytes(path, bytes).map_err(|error| {
+        let reason = match error {
+            DataError::Unwritable { reason, .. } => reason,
+            other => other.to_string(),
+        };
+        RunError::Write { path: path.to_owned(), source: std::io::Error::other(reason) }
     })
 }
 

@@ -5,21 +5,24 @@ use std::path::{Path, PathBuf};
 
 use burn::backend::Flex;
 use clap::Args;
-use sfm_models::ReferenceQuantiles;
-use sfm_models::manifest::Training;
+use sfm_models::manifest::{Base, Training};
+use sfm_models::{Bundle, ReferenceQuantiles};
 
 use super::{Failure, REFUSED, UNREADABLE, USAGE, bundle_failure, bundle_summary, named};
-use crate::export::bundle::{About, BundleBuilder};
+use crate::export::bundle::{About, BundleBuilder, base_sizes};
 use crate::finetune::head::{self, HeadAbout};
-use crate::network::{BaseNetwork, NetworkConfig};
+use crate::network::BaseNetwork;
 use crate::run::{BEST, CONFIG, RunError};
 
 /// Each run's folder gives its best.ckpt and its configuration.
 #[derive(Args)]
 pub struct ExportArgs {
     /// Run of `pretrain`.
-    #[arg(long, value_name = "RUN")]
-    base: PathBuf,
+    #[arg(long, value_name = "RUN", required_unless_present = "bundle")]
+    base: Option<PathBuf>,
+    /// Instead of --base: a bundle, imported ones too, whose base network made the embeddings.
+    #[arg(long, value_name = "FILE.sfm", conflicts_with = "base")]
+    bundle: Option<PathBuf>,
     /// Run of `finetune staging`.
     #[arg(long, value_name = "RUN")]
     staging: Option<PathBuf>,
@@ -59,34 +62,21 @@ pub struct ExportArgs {
 /// Reads the runs and writes the bundle.
 pub fn run(args: ExportArgs) -> Result<(), Failure> {
     let device = Default::default();
-    let base = BaseNetwork::<Flex>::read(&args.base.join(BEST), &device).map_err(run_failure)?;
-    let stem = args.out.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let about = About {
-        name: args.name.clone().unwrap_or(stem),
-        license: args.license.clone(),
-        training: Training {
-            data: args.data.clone(),
-            random_weights: false,
-            simulated: args.simulated,
-            commit: args.commit.clone().or_else(commit),
-        },
-    };
-    let mut bundle = BundleBuilder::new(&base, about);
-    add_recipe(&mut bundle, "base", &args.base)?;
+    let (mut bundle, base) = begin(&args)?;
     if let Some(folder) = &args.staging {
         let (about, stager) =
             head::read_stager::<Flex>(&folder.join(BEST), &device).map_err(run_failure)?;
-        fits(folder, &about, &base.config)?;
+        fits(folder, &about, &base)?;
         bundle.staging(&stager);
         add_recipe(&mut bundle, "staging", folder)?;
     }
     if let Some(folder) = &args.risk {
-        add_risk(&mut bundle, folder, &args, &base.config)?;
+        add_risk(&mut bundle, folder, &args, &base)?;
     }
     if let Some(folder) = &args.apnea {
         let (about, apnea) =
             head::read_apnea::<Flex>(&folder.join(BEST), &device).map_err(run_failure)?;
-        fits(folder, &about, &base.config)?;
+        fits(folder, &about, &base)?;
         bundle.apnea(&apnea, about.config.max_seq_length);
         add_recipe(&mut bundle, "apnea", folder)?;
     }
@@ -98,15 +88,45 @@ pub fn run(args: ExportArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A bundle with the base network alone, and its sizes.
+fn begin(args: &ExportArgs) -> Result<(BundleBuilder, Base), Failure> {
+    let stem = args.out.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let about = About {
+        name: args.name.clone().unwrap_or(stem),
+        license: args.license.clone(),
+        training: Training {
+            data: args.data.clone(),
+            random_weights: false,
+            simulated: args.simulated,
+            commit: args.commit.clone().or_else(commit),
+        },
+    };
+    match (&args.base, &args.bundle) {
+        (Some(run), _) => {
+            let device = Default::default();
+            let base = BaseNetwork::<Flex>::read(&run.join(BEST), &device).map_err(run_failure)?;
+            let mut bundle = BundleBuilder::new(&base, about);
+            add_recipe(&mut bundle, "base", run)?;
+            Ok((bundle, base_sizes(&base.config)))
+        }
+        (None, Some(path)) => {
+            let from = Bundle::open(path).map_err(|e| bundle_failure(path, &e))?;
+            let bundle = BundleBuilder::on(&from, about).map_err(|e| bundle_failure(path, &e))?;
+            Ok((bundle, from.manifest().base.clone()))
+        }
+        (None, None) => Err((USAGE, "give --base RUN or --bundle FILE.sfm".to_owned())),
+    }
+}
+
 fn add_risk(
     bundle: &mut BundleBuilder,
     folder: &Path,
     args: &ExportArgs,
-    network: &NetworkConfig,
+    base: &Base,
 ) -> Result<(), Failure> {
     let path = folder.join(BEST);
     let (about, risk) = head::read_risk::<Flex>(&path, &Default::default()).map_err(run_failure)?;
-    fits(folder, &about, network)?;
+    fits(folder, &about, base)?;
     bundle.risk(&risk, about.config.max_seq_length, about.age_range);
     let quantiles = ReferenceQuantiles {
         cohort: format!("training cohort: {}", args.data),
@@ -122,13 +142,13 @@ fn add_risk(
 }
 
 /// A head learned on embeddings of one length and order of modalities.
-fn fits(folder: &Path, head: &HeadAbout, network: &NetworkConfig) -> Result<(), Failure> {
-    if head.embed_dim == network.embed_dim && head.modalities == network.modalities {
+fn fits(folder: &Path, head: &HeadAbout, base: &Base) -> Result<(), Failure> {
+    if head.embed_dim == base.embed_dim && head.modalities == base.modalities {
         return Ok(());
     }
     let message = format!(
         "the head takes embeddings of {} for {:?}, but the base network gives {} for {:?}",
-        head.embed_dim, head.modalities, network.embed_dim, network.modalities
+        head.embed_dim, head.modalities, base.embed_dim, base.modalities
     );
     Err((REFUSED, named(folder, &message)))
 }

@@ -33,6 +33,10 @@ pub struct PretrainArgs {
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
+    /// Devices that share each batch, from --device on; each compares its part within itself
+    /// [default: the configuration's]
+    #[arg(long, value_name = "N")]
+    devices: Option<usize>,
     /// Go on with the run in --out.
     #[arg(long)]
     resume: bool,
@@ -68,7 +72,9 @@ pub fn run(args: PretrainArgs) -> Result<(), Failure> {
     pretrain.check(&recipe.network).map_err(|reason| (USAGE, super::named(&path, &reason)))?;
     let split = args.split.clone().unwrap_or_else(|| args.out.join(SPLIT));
     let split = Split::read(&split, None).map_err(|e| (e.exit_code(), e.to_string()))?;
-    let device = Device::choose(args.device).map_err(|e| (USAGE, e.to_string()))?;
+    let device = Device::choose(args.device)
+        .and_then(|device| device.with_more(pretrain.devices))
+        .map_err(|e| (USAGE, e.to_string()))?;
     let (bf16, batch_size) = (pretrain.bf16, pretrain.batch_size);
     say(format_args!("device      {}", device.why));
     if bf16 && !device.is_gpu() {
@@ -88,6 +94,7 @@ pub fn run(args: PretrainArgs) -> Result<(), Failure> {
 fn override_with(args: &PretrainArgs, recipe: &mut Recipe) {
     let pretrain = &mut recipe.pretrain;
     pretrain.batch_size = args.batch_size.unwrap_or(pretrain.batch_size);
+    pretrain.devices = args.devices.unwrap_or(pretrain.devices);
     pretrain.passes = args.passes.unwrap_or(pretrain.passes);
     pretrain.max_steps = args.max_steps.unwrap_or(pretrain.max_steps);
     pretrain.seed = args.seed.unwrap_or(pretrain.seed);

@@ -3,6 +3,7 @@
 
 pub mod apnea;
 pub mod classification;
+pub mod outputs;
 pub mod plots;
 pub mod replay;
 pub mod report;

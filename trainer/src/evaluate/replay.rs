@@ -22,7 +22,7 @@ pub struct Replay {
 }
 
 /// The stages of a night's epochs; `None` is `?`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Hypnograms {
     /// As said when the epoch's 30 s were in.
     pub provisional: Vec<Option<SleepStage>>,

@@ -8,7 +8,7 @@ use sfm_models::manifest::{
     Apnea, Base as BaseSizes, FORMAT_VERSION, Manifest, Preprocessing, Risk, SingleChannel,
     Staging, Training,
 };
-use sfm_models::{ReferenceQuantiles, SleepStage};
+use sfm_models::{Bundle, ReferenceQuantiles, SleepStage, graph};
 
 use super::{apnea_graphs, base_graphs, risk_graphs, staging_graphs};
 use crate::network::{BaseNetwork, NetworkConfig};
@@ -60,6 +60,45 @@ impl BundleBuilder {
         let mut builder = BundleBuilder { writer: BundleWriter::new(), manifest };
         builder.add(base_graphs(&network.base));
         builder
+    }
+
+    /// A bundle with the base network of another one, graph by graph, and its recipe if it has one.
+    /// Weights that were simulated or random there are so here.
+    ///
+    /// # Errors
+    /// [`BundleError::Layout`] if a graph is missing.
+    pub fn on(bundle: &Bundle, about: About) -> Result<Self, BundleError> {
+        let from = bundle.manifest();
+        let training = Training {
+            random_weights: about.training.random_weights || from.training.random_weights,
+            simulated: about.training.simulated || from.training.simulated,
+            ..about.training
+        };
+        let manifest = Manifest {
+            format_version: FORMAT_VERSION,
+            name: about.name,
+            exporter: concat!("sfm-train ", env!("CARGO_PKG_VERSION")).into(),
+            license: about.license,
+            preprocessing: from.preprocessing.clone(),
+            base: from.base.clone(),
+            staging: None,
+            risk: None,
+            apnea: None,
+            training,
+            metrics: Default::default(),
+            files: Default::default(),
+        };
+        let mut builder = BundleBuilder { writer: BundleWriter::new(), manifest };
+        for name in [graph::TOKENIZER, graph::POOL, graph::ENCODER] {
+            let onnx = bundle
+                .graph(name)
+                .ok_or_else(|| BundleError::Layout(format!("it has no graph {name}")))?;
+            builder.writer.graph(name, onnx.to_vec());
+        }
+        if let Some(recipe) = bundle.file(&recipe_name("base")) {
+            builder.recipe("base", recipe.to_vec());
+        }
+        Ok(builder)
     }
 
     /// Adds the staging head, whose classes are [`SleepStage::ALL`].
@@ -167,7 +206,8 @@ impl BundleBuilder {
     }
 }
 
-fn base_sizes(config: &NetworkConfig) -> BaseSizes {
+/// The sizes of a base network as a manifest has them.
+pub fn base_sizes(config: &NetworkConfig) -> BaseSizes {
     BaseSizes {
         embed_dim: config.embed_dim,
         heads: config.heads,

@@ -138,6 +138,58 @@ pub fn read_apnea<B: Backend>(
     Ok((about, head))
 }
 
+/// Checks that the checkpoint at `path` holds an apnea or risk head that `about` can begin with.
+///
+/// # Errors
+/// [`RunError`] if the file cannot be read, or holds no such head of the same sizes.
+pub fn check_beginning(path: &Path, about: &HeadAbout) -> Result<Kind, RunError> {
+    let there: HeadAbout = CheckpointReader::open(path)?.json(ABOUT)?;
+    let refused = |reason: String| {
+        Err(RunError::Refused { path: path.to_owned(), reason: format!("{ABOUT}: {reason}") })
+    };
+    let has_signals = there.signals.is_some() || there.variant == Some(Variant::DemographicsOnly);
+    if there.kind == Kind::Staging || has_signals {
+        return refused("nothing in it that a risk head could begin with".to_owned());
+    }
+    let sizes = |about: &HeadAbout| {
+        let HeadConfig { pooling_heads, layers, feed_forward, .. } = about.config;
+        [about.embed_dim, pooling_heads, layers, feed_forward]
+    };
+    if sizes(&there) != sizes(about) {
+        return refused(format!(
+            "embed_dim, pooling_heads, layers and feed_forward are {:?}, those of the head that is \
+             to begin with it {:?}",
+            sizes(&there),
+            sizes(about)
+        ));
+    }
+    Ok(there.kind)
+}
+
+/// `head` with pooling and LSTM of the apnea or risk head in the checkpoint at `path`: what tells an
+/// apnea tells of hazards too, and a night has more apneas than a life has outcomes.
+///
+/// # Errors
+/// As [`check_beginning`].
+pub fn begun_with<B: Backend>(
+    mut head: RiskHead<B>,
+    about: &HeadAbout,
+    path: &Path,
+    device: &B::Device,
+) -> Result<RiskHead<B>, RunError> {
+    (head.pooling, head.lstm) = match check_beginning(path, about)? {
+        Kind::Apnea => {
+            let (_, apnea) = read_apnea::<B>(path, device)?;
+            (apnea.pooling, apnea.lstm)
+        }
+        _ => {
+            let (_, risk) = read_risk::<B>(path, device)?;
+            (risk.pooling, risk.lstm)
+        }
+    };
+    Ok(head)
+}
+
 /// Reads the quantiles of the training set's log-hazards from a risk head's best checkpoint.
 ///
 /// # Errors

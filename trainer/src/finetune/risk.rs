@@ -3,169 +3,37 @@
 //!
 //! The gradient is exact in bounded memory: one pass without gradients gives all log-hazards, the
 //! loss's derivative by them is plain arithmetic, a second pass takes it back through the network
-//! batch by batch, with the same dropout. The best pass is chosen on whole validation nights.
+//! batch by batch, with the same dropout. With `measured` the first pass draws stretches of its own:
+//! what a few minutes show of a night is in part chance, and chance that is in the hazard as well as
+//! in what is learned from teaches the head to trust the night too little. The best pass is chosen on
+//! whole validation nights.
 
 use std::ops::Range;
 
+use burn::module::Param;
+use burn::nn::Linear;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::prelude::*;
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
-use sfm_models::Modality;
 
-use super::fit::{Fit, Step, Task, Validation};
+use super::fit::{Step, Task, Validation};
 use super::followed::Followed;
-use super::head::{HeadAbout, Kind, QUANTILES};
+use super::head::QUANTILES;
 use super::nights::Nights;
 use super::stretch::{self, Stretch, Subset};
 use super::{FinetuneError, random, seed_of, some_of};
+use crate::cli::say;
 use crate::evaluate::classification::quantile;
 use crate::evaluate::staging::values;
 use crate::evaluate::survival;
 use crate::loss::cox::{Cox, Ties, cox};
-use crate::network::HeadConfig;
 use crate::nn::{DemographicsHead, Kernels, RiskHead, TrainBackend};
 
-/// What a risk head is trained from: the reference's four.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Variant {
-    /// Embeddings, age and sex.
-    #[default]
-    Demographics,
-    /// Embeddings alone.
-    NoDemographics,
-    /// Age and sex alone.
-    DemographicsOnly,
-    /// Signals, age and sex, without pretraining.
-    Supervised,
-}
+pub mod readout;
+mod recipe;
 
-impl Variant {
-    /// Whether age and sex enter.
-    pub fn demographics(self) -> bool {
-        self != Variant::NoDemographics
-    }
-}
-
-impl std::fmt::Display for Variant {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Variant::Demographics => "demographics",
-            Variant::NoDemographics => "no-demographics",
-            Variant::DemographicsOnly => "demographics-only",
-            Variant::Supervised => "supervised",
-        })
-    }
-}
-
-/// What the best pass has most of on the validation set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Select {
-    /// Partial likelihood.
-    #[default]
-    Loss,
-    /// Mean C-index of the labels.
-    CIndex,
-}
-
-/// The `[risk]` section of a recipe.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RiskRecipe {
-    /// What goes in.
-    pub variant: Variant,
-    /// Events at the same time.
-    pub ties: Ties,
-    /// Stretches of a night in a step, spread over it; their embeddings' mean stands for the night.
-    pub stretches: usize,
-    /// Tokens of a stretch; nights that are not longer go in whole.
-    pub stretch_tokens: usize,
-    /// Nights in memory at a time.
-    pub batch: usize,
-    /// Steps, each over the whole training set, between two validations.
-    pub steps_per_pass: u64,
-    /// Probability that a night has only some of the modalities in a step.
-    pub modality_dropout: f64,
-    /// Ages in years that go in as 0 and as 1.
-    pub age_range: (f64, f64),
-    /// How the best pass is chosen.
-    pub select: Select,
-    /// Five-minute windows of a night that the supervised variant sees.
-    pub windows: usize,
-    /// The head's sizes.
-    pub head: HeadConfig,
-    /// How it is trained.
-    pub fit: Fit,
-}
-
-impl Default for RiskRecipe {
-    fn default() -> Self {
-        Self {
-            variant: Variant::default(),
-            ties: Ties::default(),
-            stretches: 4,
-            stretch_tokens: 360,
-            batch: 16,
-            steps_per_pass: 5,
-            modality_dropout: 0.0,
-            age_range: (0.0, 100.0),
-            select: Select::default(),
-            windows: 6,
-            head: HeadConfig { layers: 2, max_seq_length: 6480, ..HeadConfig::default() },
-            fit: Fit::default(),
-        }
-    }
-}
-
-impl RiskRecipe {
-    /// Checks every value, for tokens of length `embed_dim`.
-    ///
-    /// # Errors
-    /// One line that names the key and its range.
-    pub fn check(&self, embed_dim: usize) -> Result<(), String> {
-        self.head.check(embed_dim)?;
-        self.fit.check()?;
-        for (key, value) in [
-            ("stretches", self.stretches),
-            ("stretch_tokens", self.stretch_tokens),
-            ("batch", self.batch),
-            ("steps_per_pass", self.steps_per_pass as usize),
-            ("windows", self.windows),
-        ] {
-            if !(1..=1_000_000).contains(&value) {
-                return Err(format!("{key} is {value}, not in 1 to 1000000"));
-            }
-        }
-        if !(0.0..=1.0).contains(&self.modality_dropout) {
-            return Err(format!("modality_dropout is {}, not in 0 to 1", self.modality_dropout));
-        }
-        let (youngest, oldest) = self.age_range;
-        if !(youngest.is_finite() && oldest.is_finite() && youngest < oldest) {
-            return Err("age_range must be two ages in years, the lower one first".to_owned());
-        }
-        Ok(())
-    }
-
-    /// What the head is.
-    pub fn about(&self, embed_dim: usize, labels: &[String], train: &Followed) -> HeadAbout {
-        HeadAbout {
-            kind: Kind::Risk,
-            embed_dim,
-            modalities: Modality::ALL.to_vec(),
-            config: self.head.clone(),
-            classes: labels.len(),
-            demographics: self.variant.demographics(),
-            age_range: self.age_range,
-            labels: labels.to_vec(),
-            learned: train.with_events(),
-            variant: Some(self.variant),
-            recordings: train.len(),
-            signals: None,
-        }
-    }
-}
+use readout::{Features, Fitting, Layer};
+pub use recipe::{RiskRecipe, Select, Variant};
 
 /// What a night is to a network that gives its hazards.
 pub trait Inputs {
@@ -182,6 +50,19 @@ pub trait Inputs {
         recipe: &RiskRecipe,
         rng: &mut ChaCha8Rng,
     ) -> Result<Self::Night, FinetuneError>;
+
+    /// What tells its hazard in a training step whose recipe has `measured` stretches.
+    ///
+    /// # Errors
+    /// [`FinetuneError`] if it can no longer be read.
+    fn measured(
+        &self,
+        night: usize,
+        recipe: &RiskRecipe,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Self::Night, FinetuneError> {
+        self.draw(night, recipe, rng)
+    }
 
     /// What evaluation sees of it.
     ///
@@ -207,6 +88,16 @@ impl Inputs for Nights {
         Ok(stretch::spread(&night, stretches, recipe.modality_dropout, rng))
     }
 
+    fn measured(
+        &self,
+        night: usize,
+        recipe: &RiskRecipe,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Vec<Stretch>, FinetuneError> {
+        let night = self.night(night)?;
+        Ok(stretch::spread(&night, (recipe.measured, recipe.stretch_tokens), 0.0, rng))
+    }
+
     fn whole(&self, night: usize, kept: Subset) -> Result<Vec<Stretch>, FinetuneError> {
         Ok(vec![Stretch::whole(self.night(night)?, kept)])
     }
@@ -216,19 +107,35 @@ impl Inputs for Nights {
     }
 }
 
-/// A network from nights `N`, age and sex to log-hazards.
+/// A network from nights `N`, age and sex to log-hazards, by a last layer on features.
 pub trait LogHazard<B: Backend, N> {
+    /// Features [N, F] of `nights`, with `demographics` [N, 2].
+    fn features(
+        &self,
+        nights: &[N],
+        demographics: Tensor<B, 2>,
+        device: &B::Device,
+    ) -> Tensor<B, 2>;
+
+    /// The last layer, F to K.
+    fn last(&self) -> &Linear<B>;
+
+    /// The last layer, to be replaced.
+    fn last_mut(&mut self) -> &mut Linear<B>;
+
     /// Log-hazards [N, K] of `nights`, with `demographics` [N, 2].
     fn log_hazard(
         &self,
         nights: &[N],
         demographics: Tensor<B, 2>,
         device: &B::Device,
-    ) -> Tensor<B, 2>;
+    ) -> Tensor<B, 2> {
+        self.last().forward(self.features(nights, demographics, device))
+    }
 }
 
 impl<B: Kernels> LogHazard<B, Vec<Stretch>> for RiskHead<B> {
-    fn log_hazard(
+    fn features(
         &self,
         nights: &[Vec<Stretch>],
         demographics: Tensor<B, 2>,
@@ -236,18 +143,34 @@ impl<B: Kernels> LogHazard<B, Vec<Stretch>> for RiskHead<B> {
     ) -> Tensor<B, 2> {
         let embedding =
             stretch::embed(nights, device, |tokens, present| self.embed(tokens, present));
-        RiskHead::log_hazard(self, embedding, demographics)
+        RiskHead::features(self, embedding, demographics)
+    }
+
+    fn last(&self) -> &Linear<B> {
+        &self.hazards
+    }
+
+    fn last_mut(&mut self) -> &mut Linear<B> {
+        &mut self.hazards
     }
 }
 
 impl<B: Kernels> LogHazard<B, Vec<Stretch>> for DemographicsHead<B> {
-    fn log_hazard(
+    fn features(
         &self,
         _: &[Vec<Stretch>],
         demographics: Tensor<B, 2>,
         _: &B::Device,
     ) -> Tensor<B, 2> {
-        self.forward(demographics)
+        DemographicsHead::features(self, demographics)
+    }
+
+    fn last(&self) -> &Linear<B> {
+        &self.hazards
+    }
+
+    fn last_mut(&mut self) -> &mut Linear<B> {
+        &mut self.hazards
     }
 }
 
@@ -301,6 +224,32 @@ where
     }
 }
 
+impl<B, I, H> Risk<'_, B, I, H>
+where
+    B: TrainBackend,
+    I: Inputs,
+    H: burn::module::AutodiffModule<B>,
+    H::InnerModule: LogHazard<B::InnerBackend, I::Night>,
+{
+    /// Log-hazards of a batch of the training set from other stretches, for their values alone.
+    fn measure(
+        &self,
+        head: &H::InnerModule,
+        rows: Range<usize>,
+        step: u64,
+    ) -> Result<Vec<f64>, FinetuneError> {
+        let first = step.wrapping_mul(1 << 32).wrapping_add(rows.start as u64);
+        let mut rng = random(self.recipe.fit.seed, b"measured", first);
+        let nights = rows
+            .clone()
+            .map(|night| self.train.nights.measured(night, self.recipe, &mut rng))
+            .collect::<Result<Vec<_>, _>>()?;
+        let demographics =
+            demographics::<B::InnerBackend>(&self.train.followed, rows, &self.device);
+        Ok(wide(head.log_hazard(&nights, demographics, &self.device)))
+    }
+}
+
 impl<B, I, H> Task<B> for Risk<'_, B, I, H>
 where
     B: TrainBackend,
@@ -319,7 +268,10 @@ where
         let batches = batches(followed.len(), self.recipe.batch);
         let mut log_hazards = Vec::new();
         for rows in &batches {
-            log_hazards.extend(wide(self.batch(head, rows.clone(), step)?));
+            log_hazards.extend(match self.recipe.measured {
+                0 => wide(self.batch(head, rows.clone(), step)?),
+                _ => self.measure(&head.valid(), rows.clone(), step)?,
+            });
         }
         let Cox { loss, gradient, .. } = cox(&log_hazards, &followed.rows(), self.recipe.ties);
         let mut accumulator = GradientsAccumulator::new();
@@ -377,6 +329,93 @@ where
         log_hazards.extend(wide(head.log_hazard(&input, demographics, device)));
     }
     Ok(log_hazards)
+}
+
+/// Features of whole nights.
+///
+/// # Errors
+/// [`FinetuneError`] if a recording can no longer be read.
+fn whole_features<B, I, H>(
+    head: &H,
+    cohort: &Cohort<I>,
+    device: &B::Device,
+) -> Result<Features, FinetuneError>
+where
+    B: Backend,
+    I: Inputs,
+    H: LogHazard<B, I::Night>,
+{
+    let mut features = Features { width: 0, values: Vec::new() };
+    for night in 0..cohort.followed.len() {
+        let input = [cohort.nights.whole(night, Subset::ALL)?];
+        let demographics = demographics(&cohort.followed, night..night + 1, device);
+        let row = wide(head.features(&input, demographics, device));
+        features.width = row.len();
+        features.values.extend(row);
+    }
+    Ok(features)
+}
+
+/// A last layer for `head` by [`Fitting`] on whole nights, of the penalties with the least loss on
+/// the validation nights; and that loss.
+///
+/// # Errors
+/// [`FinetuneError`] if a recording can no longer be read.
+pub fn fitted_layer<B, I, H>(
+    head: &H,
+    (train, validation): (&Cohort<I>, &Cohort<I>),
+    ties: Ties,
+    device: &B::Device,
+) -> Result<(Layer, f64), FinetuneError>
+where
+    B: Backend,
+    I: Inputs,
+    H: LogHazard<B, I::Night>,
+{
+    let features = whole_features::<B, I, H>(head, train, device)?;
+    let unseen = whole_features::<B, I, H>(head, validation, device)?;
+    let (rows, unseen_rows) = (train.followed.rows(), validation.followed.rows());
+    let fitting = Fitting::new(&features, &rows, ties);
+    let loss = |layer: &Layer| cox(&layer.log_hazards(&unseen), &unseen_rows, ties).loss;
+    let least = |layers: Vec<(Layer, f64)>| {
+        let judged = layers.into_iter().map(|(layer, ridge)| {
+            let loss = loss(&layer);
+            (layer, ridge, loss)
+        });
+        judged.reduce(|best, other| if other.2 < best.2 { other } else { best })
+    };
+    let shared = readout::RIDGES.map(|ridge| (fitting.shared(ridge), ridge)).to_vec();
+    // There is always a first penalty.
+    let Some((shared, ridge, shared_loss)) = least(shared) else {
+        return Ok((fitting.shared(readout::RIDGES[0]), f64::NAN));
+    };
+    let mut own: Vec<_> =
+        readout::RIDGES.iter().map(|&ridge| (fitting.own(&shared, ridge), ridge)).collect();
+    own.insert(0, (shared, f64::INFINITY));
+    let Some((layer, own_ridge, loss)) = least(own) else {
+        return Ok((fitting.shared(ridge), shared_loss));
+    };
+    let c_index = mean(survival::c_indices(&layer.log_hazards(&unseen), &unseen_rows));
+    say(format_args!(
+        "last layer on whole nights: penalties {ridge} and {own_ridge}; validation loss {loss:.4}, \
+         c_index {c_index:.4}"
+    ));
+    Ok((layer, loss))
+}
+
+/// Puts a fitted layer in the place of `head`'s last.
+pub fn put_last<B: Backend, N, H: LogHazard<B, N>>(
+    head: &mut H,
+    layer: &Layer,
+    device: &B::Device,
+) {
+    let narrow = |values: &[f64]| values.iter().map(|&x| x as f32).collect::<Vec<f32>>();
+    let labels = layer.bias.len();
+    let shape = [layer.weights.len() / labels.max(1), labels];
+    let weight = Tensor::from_data(TensorData::new(narrow(&layer.weights), shape), device);
+    let bias = Tensor::from_data(TensorData::new(narrow(&layer.bias), [labels]), device);
+    *head.last_mut() =
+        Linear { weight: Param::from_tensor(weight), bias: Some(Param::from_tensor(bias)) };
 }
 
 /// K rows of [`QUANTILES`] of the log-hazards [N, K].

@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::nn::Linear;
 use burn::prelude::*;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -41,7 +42,8 @@ pub struct Signals {
 #[derive(Debug, Clone)]
 pub struct Windows {
     count: usize,
-    shape: [usize; 2],
+    /// Patches of a window.
+    patches: usize,
     modalities: Vec<Signal>,
 }
 
@@ -111,7 +113,7 @@ impl Signals {
             let path = self.store.join(&self.paths[night]);
             return Err(DataError::refused(&path, "has no channel that the network takes").into());
         }
-        Ok(Windows { count, shape: [window_patches, patch_samples], modalities })
+        Ok(Windows { count, patches: window_patches, modalities })
     }
 }
 
@@ -163,36 +165,52 @@ impl Inputs for Signals {
 }
 
 impl<B: Kernels> LogHazard<B, Windows> for Supervised<B> {
-    fn log_hazard(
+    fn features(
         &self,
         nights: &[Windows],
         demographics: Tensor<B, 2>,
         device: &B::Device,
     ) -> Tensor<B, 2> {
-        let embeddings = nights.iter().map(|night| self.embed(night, device)).collect();
-        self.risk.log_hazard(Tensor::cat(embeddings, 0), demographics)
+        self.risk.features(self.embed(nights, device), demographics)
+    }
+
+    fn last(&self) -> &Linear<B> {
+        &self.risk.hazards
+    }
+
+    fn last_mut(&mut self) -> &mut Linear<B> {
+        &mut self.risk.hazards
     }
 }
 
 impl<B: Kernels> Supervised<B> {
-    /// A night's embedding [1, E]: the mean of its windows'.
-    fn embed(&self, night: &Windows, device: &B::Device) -> Tensor<B, 2> {
-        let [patches, patch_samples] = night.shape;
-        let (mut tokens, mut present) = (Vec::new(), Vec::new());
-        for signal in &night.modalities {
-            let shape = [night.count, signal.channels, patches];
-            let samples = TensorData::new(
-                signal.samples.clone(),
-                [night.count, signal.channels, patches, patch_samples],
-            );
-            let there: Tensor<B, 3> =
-                Tensor::from_data(TensorData::new(signal.present.clone(), shape), device);
-            let encoded = self.base.forward(Tensor::from_data(samples, device), there.clone());
-            tokens.push(encoded.embeddings.unsqueeze_dim::<4>(1));
-            present.push(there.max_dim(1));
+    /// The nights' embeddings [N, E], each the mean of its windows'. All go through the tokenizer
+    /// together: BatchNorm over one night would take away what tells it from others.
+    fn embed(&self, nights: &[Windows], device: &B::Device) -> Tensor<B, 2> {
+        let signals = || nights.iter().flat_map(|night| &night.modalities);
+        let samples: Vec<f32> = signals().flat_map(|s| s.samples.iter().copied()).collect();
+        let patches: usize = signals().map(|signal| signal.present.len()).sum();
+        let shape = [patches, samples.len() / patches.max(1)];
+        let patches = Tensor::from_data(TensorData::new(samples, shape), device);
+        let all = self.base.tokenizer.forward(patches);
+        let mut first = 0;
+        let mut embeddings = Vec::with_capacity(nights.len());
+        for night in nights {
+            let (mut tokens, mut present) = (Vec::new(), Vec::new());
+            for signal in &night.modalities {
+                let shape = [night.count, signal.channels, night.patches];
+                let there: Tensor<B, 3> =
+                    Tensor::from_data(TensorData::new(signal.present.clone(), shape), device);
+                let own = all.clone().narrow(0, first, signal.present.len());
+                first += signal.present.len();
+                let encoded = self.base.of_patches(own, there.clone());
+                tokens.push(encoded.embeddings.unsqueeze_dim::<4>(1));
+                present.push(there.max_dim(1));
+            }
+            let windows = self.risk.embed(Tensor::cat(tokens, 1), Tensor::cat(present, 1));
+            embeddings.push(windows.mean_dim(0));
         }
-        let embedding = self.risk.embed(Tensor::cat(tokens, 1), Tensor::cat(present, 1));
-        embedding.mean_dim(0)
+        Tensor::cat(embeddings, 0)
     }
 }
 

@@ -50,11 +50,17 @@ impl<B: Kernels> Base<B> {
     pub fn forward(&self, patches: Tensor<B, 4>, present: Tensor<B, 3>) -> Encoded<B> {
         let [n, channels, tokens, patch_samples] = patches.dims();
         let x = self.tokenizer.forward(patches.reshape([n * channels * tokens, patch_samples]));
-        let [_, embed_dim] = x.dims();
-        let x = x.reshape([n, channels, tokens, embed_dim]).swap_dims(1, 2);
-        let x = x.reshape([n * tokens, channels, embed_dim]);
-        let members = present.clone().swap_dims(1, 2).reshape([n * tokens, channels]);
-        let x = self.pool_channels(x, members).reshape([n, tokens, embed_dim]);
+        self.of_patches(x, present)
+    }
+
+    /// Windows of one modality whose patches have been through the tokenizer: `tokens`
+    /// [N * C * T, E], `present` [N, C, T].
+    pub fn of_patches(&self, tokens: Tensor<B, 2>, present: Tensor<B, 3>) -> Encoded<B> {
+        let ([n, channels, count], [_, embed_dim]) = (present.dims(), tokens.dims());
+        let x = tokens.reshape([n, channels, count, embed_dim]).swap_dims(1, 2);
+        let x = x.reshape([n * count, channels, embed_dim]);
+        let members = present.clone().swap_dims(1, 2).reshape([n * count, channels]);
+        let x = self.pool_channels(x, members).reshape([n, count, embed_dim]);
         self.encoder.forward(x, present.max_dim(1).squeeze_dim(1))
     }
 

@@ -43,7 +43,11 @@ impl DemographicsHeadConfig {
 impl<B: Backend> DemographicsHead<B> {
     /// `demographics` [N, 2] to log-hazards [N, K].
     pub fn forward(&self, demographics: Tensor<B, 2>) -> Tensor<B, 2> {
-        let units = self.dropout.forward(relu(self.demographics.forward(demographics)));
-        self.hazards.forward(units)
+        self.hazards.forward(self.features(demographics))
+    }
+
+    /// What the last layer takes, [N, hidden].
+    pub fn features(&self, demographics: Tensor<B, 2>) -> Tensor<B, 2> {
+        self.dropout.forward(relu(self.demographics.forward(demographics)))
     }
 }

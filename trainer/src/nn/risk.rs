@@ -99,14 +99,18 @@ impl<B: Kernels> RiskHead<B> {
 
     /// Log-hazards [N, K] from nights' embeddings [N, E] and `demographics` [N, 2].
     pub fn log_hazard(&self, embedding: Tensor<B, 2>, demographics: Tensor<B, 2>) -> Tensor<B, 2> {
-        let features = match &self.demographics {
+        self.hazards.forward(self.features(embedding, demographics))
+    }
+
+    /// What the last layer takes, [N, E + E / 4], or [N, E] without demographics.
+    pub fn features(&self, embedding: Tensor<B, 2>, demographics: Tensor<B, 2>) -> Tensor<B, 2> {
+        match &self.demographics {
             Some(linear) => {
                 let extra = self.dropout.forward(relu(linear.forward(demographics)));
                 Tensor::cat(vec![embedding, extra], 1)
             }
             None => embedding,
-        };
-        self.hazards.forward(features)
+        }
     }
 }
 

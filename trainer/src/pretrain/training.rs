@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::prelude::*;
 
+use super::devices::{Comparison, Devices, Sum};
 use super::state::Trained;
 use super::validation::{mean, module_names, named_shares, scalar, validate};
 use super::{PretrainError, Pretrainer};
-use crate::data::windows::{Batch, Loader, Shape, WindowIndex};
+use crate::data::windows::{Loader, Shape, WindowIndex};
 use crate::data::{DataError, Split};
 use crate::device::DeviceJob;
-use crate::loss::contrastive::{Contrast, normalized};
+use crate::loss::contrastive::Contrast;
 use crate::metrics::{self, Progress};
 use crate::nn::TrainBackend;
 use crate::optim::norm;
@@ -100,7 +100,7 @@ impl Pretraining {
     /// Steps of one pass.
     fn pass_steps(&self) -> u64 {
         let config = &self.recipe.pretrain;
-        (config.order().batches(&self.training) / config.accumulate).max(1)
+        (config.order().batches(&self.training) / config.parts()).max(1)
     }
 
     /// Steps of the whole run.
@@ -149,16 +149,17 @@ impl DeviceJob for Pretraining {
         if !self.resume {
             trained.write(&last, &self.recipe, windows)?;
         }
-        Session { saved: trained.step, folder, run: self, trained, device: device.clone() }.go()
+        let devices = Devices::new(device, self.recipe.pretrain.devices);
+        Session { saved: trained.step, folder, run: self, trained, devices }.go()
     }
 }
 
-/// A run on its device.
+/// A run on its devices.
 struct Session<B: TrainBackend> {
     run: Pretraining,
     folder: RunFolder,
     trained: Trained<B>,
-    device: B::Device,
+    devices: Devices<B>,
     /// Step of the newest checkpoint.
     saved: u64,
 }
@@ -191,7 +192,7 @@ impl<B: TrainBackend> Session<B> {
         let config = self.run.recipe.pretrain.clone();
         let (first, steps) = (self.trained.step, self.run.steps());
         let end = self.run.stop_after.map_or(steps, |n| first.saturating_add(n).min(steps));
-        let batches = (first * config.accumulate, steps.saturating_mul(config.accumulate));
+        let batches = (first * config.parts(), steps.saturating_mul(config.parts()));
         let (order, augment) = (config.order(), config.augment());
         let mut loader =
             Loader::start(&self.run.training, order, Some(augment), batches, config.worker_count());
@@ -245,59 +246,38 @@ impl<B: TrainBackend> Session<B> {
     fn step(&mut self, loader: &mut Loader) -> Result<Stepped<B>, PretrainError> {
         let config = &self.run.recipe.pretrain;
         let step = self.trained.step;
-        let (mut read, mut losses) = (Vec::new(), Vec::new());
-        let mut contrast = None;
-        let mut gradients = GradientsAccumulator::new();
-        for part in 0..config.accumulate {
-            let batch = loader.next().unwrap_or_else(|| {
-                let store = self.folder.path();
-                Err(DataError::unreadable(store, "a thread that reads windows has died"))
-            })?;
-            B::seed(&self.device, draw(config.seed, step * config.accumulate + part));
-            let given = self.gradients(&batch);
-            read.push(batch.windows);
-            let Some((loss, compared, found)) = given else { continue };
-            losses.push(loss);
-            contrast = Some(compared);
-            gradients.accumulate(&self.trained.module, found);
+        let comparison =
+            Comparison { objective: config.objective, shape: self.run.training.shape() };
+        let copies = self.devices.copies(&self.trained.module);
+        let (mut read, mut sum) = (Vec::new(), Sum::default());
+        for round in 0..config.accumulate {
+            let mut batches = Vec::with_capacity(self.devices.len());
+            for place in 0..self.devices.len() as u64 {
+                let batch = loader.next().unwrap_or_else(|| {
+                    let store = self.folder.path();
+                    Err(DataError::unreadable(store, "a thread that reads windows has died"))
+                })?;
+                let number = step * config.parts() + round * self.devices.len() as u64 + place;
+                read.push(batch.windows.clone());
+                batches.push((batch, draw(config.seed, number)));
+            }
+            self.devices.add(&mut sum, &self.trained.module, &copies, &batches, comparison);
         }
-        let loss = mean(losses.iter().copied());
-        let gradients = gradients.grads();
-        let scale = 1.0 / losses.len().max(1) as f64;
+        let loss = mean(sum.losses.iter().copied());
+        let gradients = sum.gradients();
+        let scale = 1.0 / sum.losses.len().max(1) as f64;
         let gradient_norm = norm::<B, _>(&self.trained.module, &gradients)
             .map_or(0.0, |norm| f64::from(scalar(norm)) * scale);
         let rate = config.schedule.factor(step, self.run.steps(), self.run.pass_steps());
         let learning_rate = config.optimizer.learning_rate * rate;
-        if !losses.is_empty() {
+        if !sum.losses.is_empty() {
             self.refuse_no_number(loss, gradient_norm, &read)?;
             let Trained { module, optimizer, .. } = &mut self.trained;
             let module = optimizer.step(module.clone(), gradients, scale, gradient_norm, rate);
             self.trained.module = clamped(module);
         }
         self.trained.step += 1;
-        Ok(Stepped { loss, gradient_norm, learning_rate, contrast })
-    }
-
-    /// Loss, comparison and gradients of a batch; `None` if it has no signal.
-    fn gradients(
-        &self,
-        batch: &Batch,
-    ) -> Option<(f64, Contrast<B::InnerBackend>, GradientsParams)> {
-        let module = &self.trained.module;
-        let shape: &Shape = self.run.training.shape();
-        let embedded = module.forward(batch, shape, &self.device)?;
-        let contrast = Contrast::new(
-            self.run.recipe.pretrain.objective,
-            normalized(embedded.embeddings),
-            embedded.present,
-            module.temperature.val(),
-        );
-        let loss = contrast.loss();
-        let gradients = GradientsParams::from_grads(loss.backward(), module);
-        // Reading the value waits for a GPU, so it comes after what the GPU has to do.
-        let value = f64::from(scalar(loss.inner()));
-        let contrast = Contrast { logits: contrast.logits.inner(), valid: contrast.valid.inner() };
-        Some((value, contrast, gradients))
+        Ok(Stepped { loss, gradient_norm, learning_rate, contrast: sum.contrast })
     }
 
     fn refuse_no_number(
@@ -370,7 +350,7 @@ impl<B: TrainBackend> Session<B> {
         let module: Pretrainer<B::InnerBackend> =
             burn::module::AutodiffModule::valid(&self.trained.module);
         let config = &self.run.recipe.pretrain;
-        let found = validate(&module, &self.run.validation, config, &self.device)?;
+        let found = validate(&module, &self.run.validation, config, self.devices.first())?;
         let mut logged = vec![("loss", found.loss), ("accuracy", found.accuracy)];
         logged.extend(found.shares.iter().map(|(name, share)| (name.as_str(), *share)));
         self.folder.log(step, "validation", &logged)?;

@@ -22,7 +22,7 @@ pub struct Validated {
     pub accuracy: f64,
 }
 
-/// Validates `module` on `index`; a `batch_size` of windows is compared at once, as in training.
+/// Validates `module` on `index`; as many windows are compared at once as in training.
 pub fn validate<B: Kernels>(
     module: &Pretrainer<B>,
     index: &Arc<WindowIndex>,

@@ -7,6 +7,7 @@
 mod batches;
 mod cohort;
 mod configuration;
+mod devices;
 mod losses;
 mod network;
 mod refusals;

@@ -16,7 +16,7 @@ use sfm_trainer::network::BaseNetwork;
 use crate::cohort::{Cohort, refusal};
 
 /// Values by step, split and metric; without those that measure time.
-fn logged(run: &Path) -> BTreeMap<(u64, String, String), f64> {
+pub fn logged(run: &Path) -> BTreeMap<(u64, String, String), f64> {
     let timed = |metric: &str| ["windows_per_s", "waiting"].contains(&metric);
     metrics::read(run)
         .unwrap()
@@ -26,13 +26,13 @@ fn logged(run: &Path) -> BTreeMap<(u64, String, String), f64> {
         .collect()
 }
 
-fn losses(run: &Path, split: &str) -> Vec<f64> {
+pub fn losses(run: &Path, split: &str) -> Vec<f64> {
     let of = |(_, s, m): &(u64, String, String)| s == split && m == "loss";
     logged(run).into_iter().filter(|(key, _)| of(key)).map(|(_, value)| value).collect()
 }
 
 /// Every weight and running statistic of a checkpoint.
-fn weights(path: &Path) -> Vec<f32> {
+pub fn weights(path: &Path) -> Vec<f32> {
     struct Collect(Vec<f32>);
     impl<B: Backend> ModuleVisitor<B> for Collect {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
