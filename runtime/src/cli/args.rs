@@ -304,6 +304,14 @@ mod tests {
     }
 
     #[test]
+    fn the_bedside_configuration_is_one() {
+        let bedside = include_str!("../../../configs/bedside.toml");
+        let run: RunArgs = toml::from_str(bedside).expect("it is read");
+        assert!(run.links.is_live() && run.service.metrics.is_some() && run.replay.is_none());
+        assert_eq!(run.links.endpoints().map(|all| all.len()), Ok(2));
+    }
+
+    #[test]
     fn an_unknown_key_is_refused_with_its_line() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = dir.path().join("run.toml");
