@@ -134,10 +134,16 @@ fn sigterm_ends_a_session_and_recover_finishes_it() {
     }
     assert!(line_count(&out.join("session.jsonl")) > 3);
     assert!(json(&out.join("session.json"))["ended"] == true);
-    for again in ["recover out", &format!("--tcp listen:{port} --out out")] {
-        let refused = run(dir, again);
-        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert_eq!(refused.status.code(), Some(3), "{said}");
-        assert!(said.contains("is over") && said.trim().lines().count() == 1, "{said}");
-    }
+    let refused = run(dir, "recover out");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(3), "{said}");
+    assert!(said.contains("is over") && said.trim().lines().count() == 1, "{said}");
+
+    // The next night, by the same command, leaves the last one alone.
+    let next = stream(dir, &format!("--tcp listen:{port} --speed 60 --out out --age 61 --sex m"));
+    until(dir, || logs(dir).contains("goes to out-2") && logs(dir).contains("waiting for sensors"));
+    std::thread::sleep(Duration::from_millis(300));
+    signal(&next, "-TERM");
+    assert_eq!(wait(next, dir), 0, "{}", logs(dir));
+    assert!(logs(dir).contains("nothing was recorded"), "{}", logs(dir));
 }

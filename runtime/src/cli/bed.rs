@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::args::{Passes, RunArgs};
@@ -18,9 +18,11 @@ use crate::event::{Event, Pass};
 use crate::journal::{Journal, JournalWindow};
 use crate::link::hub::FromLinks;
 use crate::link::live::LiveSource;
-use crate::pipeline::{LiveSession, Options, PassOutcome, Surroundings, final_pass, live_session};
+use crate::pipeline::{
+    LiveSession, Load, Options, PassOutcome, Surroundings, final_pass, live_session,
+};
 use crate::recorder::{self, AnnotationSink, RecorderThread};
-use crate::service::health::Phase;
+use crate::service::health::{Health, Phase};
 use crate::sink::{self, Sinks, WhenFull};
 use crate::source::{self, Source};
 
@@ -80,13 +82,14 @@ impl Bed<'_> {
         let recorder = recorder::spawn(recorder, Some(annotations), stopped)
             .map_err(|e| Failure::run(format!("the recorder's thread cannot start: {e}")))?;
         let output = Mutex::new(self.open_output(resumed, settled.len(), &recorder)?);
-        witness.begin(self.out)?;
+        witness.begin(self.out, &path)?;
         let health = witness.health();
         health.phase(Phase::Live);
         let load = witness.load();
 
         let mut source = LiveSource::new(info, from, recorder, recorded, witness);
-        let outcome = self.stage(&mut study, &mut source, (&mut journal, settled), load, &output);
+        let outcome =
+            self.stage(&mut study, &mut source, (&mut journal, settled), (load, &health), &output);
         // However the pass ended, what was recorded is closed.
         let (recorder, mut witness) = source.finish();
         health.phase(Phase::Finishing);
@@ -151,10 +154,15 @@ impl Bed<'_> {
         study: &mut Study,
         source: &mut dyn Source,
         (journal, settled): (&mut Journal, Vec<JournalWindow>),
-        load: std::sync::Arc<crate::pipeline::Load>,
+        (load, health): (Arc<Load>, &Health),
         output: &Mutex<Output>,
     ) -> Result<PassOutcome, Failure> {
-        let send = |event| output.lock().unwrap_or_else(PoisonError::into_inner).send(event);
+        let send = |event| {
+            let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = output.sinks.dropped();
+            output.send(event);
+            health.meter.events_dropped(output.sinks.dropped() - before);
+        };
         let restore =
             |event| output.lock().unwrap_or_else(PoisonError::into_inner).sinks.restore(event);
         study.started.pass = Pass::Live;
@@ -173,6 +181,7 @@ impl Bed<'_> {
             settled,
             restore: &mut |event| restore(event),
             closed_window: &mut |window| {
+                health.meter.settled(window.epochs.len() as u64);
                 if let Err(e) = journal.append(&window)
                     && !std::mem::replace(&mut journal_failed, true)
                 {

@@ -1,7 +1,7 @@
 //! `--beds`: every device is a session of its own, with a folder in `--out` and a pipeline on a
 //! thread; network, workers and links are shared. A device whose session was cut goes on with it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
@@ -81,7 +81,7 @@ impl Ward {
     ) -> Result<(crate::link::session::Session, std::sync::mpsc::SyncSender<hub::FromLinks>), String>
     {
         let name = hex(device);
-        let (out, place) = folder(&self.out, &name)?;
+        let (out, place) = Place::find(&self.out.join(&name))?;
         let args = place.completed(&self.args);
         let (session, files) = place
             .session(&args, &self.setup, &out, self.clock)
@@ -104,19 +104,4 @@ impl Ward {
             .map_err(|e| format!("its thread cannot start ({e})"))?;
         Ok((session, to))
     }
-}
-
-/// The folder of a device's session: one that was cut, or the first free name.
-fn folder(out: &Path, device: &str) -> Result<(PathBuf, Place), String> {
-    for night in 1.. {
-        let folder =
-            out.join(if night == 1 { device.to_owned() } else { format!("{device}-{night}") });
-        match Place::open(&folder) {
-            Ok(place) => return Ok((folder, place)),
-            // A session that is over.
-            Err(_) if night < 10_000 => {}
-            Err(reason) => return Err(reason),
-        }
-    }
-    Err("no folder is free".to_owned())
 }

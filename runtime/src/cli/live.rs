@@ -62,8 +62,12 @@ fn one(
     service: &Service,
     stop: &Arc<AtomicBool>,
 ) -> Result<(), Failure> {
-    let out = args.out.clone().unwrap_or_else(default_out);
-    let place = Place::open(&out).map_err(Failure::input)?;
+    let wanted = args.out.clone().unwrap_or_else(default_out);
+    let (out, place) = Place::find(&wanted).map_err(Failure::input)?;
+    if out != wanted {
+        let (wanted, out) = (wanted.display(), out.display());
+        say(&format!("{wanted} holds a session that is over; this one goes to {out}"));
+    }
     let args = place.completed(args);
     let setup = Setup::open(&args, threads)?;
     let (session, files) = place.session(&args, &setup, &out, clock)?;

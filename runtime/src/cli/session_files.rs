@@ -1,7 +1,7 @@
 //! The files of a live session: opened for a new one, or found and opened again for one that was
 //! cut. Refuses a folder whose session is over, or whose files are of different sessions.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Failure;
 use super::args::RunArgs;
@@ -20,6 +20,9 @@ use crate::staging::EPOCH_S;
 
 /// More than the low-pass filter looks ahead, seconds.
 const LOOK_AHEAD_S: f64 = 2.0;
+
+/// Sessions of one name.
+const MAX_NIGHTS: u32 = 10_000;
 
 /// The folder of a session, as it was found.
 pub(super) enum Place {
@@ -64,6 +67,26 @@ impl Place {
             ));
         }
         Ok(Place::Cut(Box::new(saved)))
+    }
+
+    /// The folder for a session that is to be in `out`: `out` itself, or where that holds one that is
+    /// over, the first free name behind it.
+    ///
+    /// # Errors
+    /// One sentence, as [`Place::open`].
+    pub fn find(out: &Path) -> Result<(PathBuf, Self), String> {
+        let name = out.display();
+        for night in 1..MAX_NIGHTS {
+            let folder = match night {
+                1 => out.to_owned(),
+                _ => PathBuf::from(format!("{name}-{night}")),
+            };
+            let is_over = SavedSession::read(&folder).is_ok_and(|saved| saved.ended);
+            if !is_over {
+                return Ok((folder.clone(), Self::open(&folder)?));
+            }
+        }
+        Err(format!("{name}: {MAX_NIGHTS} sessions are there; choose another folder with --out"))
     }
 
     /// The arguments, completed from the session's own.

@@ -1,7 +1,7 @@
 //! What is seen of a live session besides its stages: its log, lines for people, health and
 //! metrics. Runs on the source's thread.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ pub(super) struct SessionWitness {
     session_s: f64,
     turns: u64,
     counted: Counted,
+    recording: PathBuf,
     /// Why the recorder stopped, from its thread.
     stopped: Arc<Mutex<Option<String>>>,
 }
@@ -41,6 +42,7 @@ pub(super) struct SessionWitness {
 struct Counted {
     overflow: u64,
     skipped: u64,
+    recorded: u64,
 }
 
 struct Device {
@@ -62,6 +64,7 @@ impl SessionWitness {
             session_s: 0.0,
             turns: 0,
             counted: Counted::default(),
+            recording: PathBuf::new(),
             stopped: Arc::default(),
         }
     }
@@ -96,7 +99,9 @@ impl SessionWitness {
     }
 
     /// The session has a folder and records.
-    pub fn begin(&mut self, out: &Path) -> Result<(), Failure> {
+    pub fn begin(&mut self, out: &Path, recording: &Path) -> Result<(), Failure> {
+        self.recording = recording.to_owned();
+        self.counted.recorded = self.recorded_bytes();
         self.log = Some(SessionLog::open(out).map_err(Failure::run)?);
         self.health.recorder(Recorder::On);
         for line in std::mem::take(&mut self.kept) {
@@ -165,7 +170,9 @@ impl SessionWitness {
         meter.ring_overflow(overflow.saturating_sub(self.counted.overflow));
         meter.skipped(skipped.saturating_sub(self.counted.skipped));
         let is_behind = skipped > self.counted.skipped;
-        self.counted = Counted { overflow, skipped };
+        let recorded = self.recorded_bytes();
+        meter.recorded(recorded.saturating_sub(self.counted.recorded));
+        self.counted = Counted { overflow, skipped, recorded };
         if let Some(epoch) = self.load.epochs().checked_sub(1) {
             self.health.epoch(epoch);
         }
@@ -176,6 +183,10 @@ impl SessionWitness {
         if let Some(reason) = stopped {
             self.note(SessionEvent::Recorder { recording: false, reason });
         }
+    }
+
+    fn recorded_bytes(&self) -> u64 {
+        std::fs::metadata(&self.recording).map_or(0, |metadata| metadata.len())
     }
 
     /// A line of our own, at the time of the last one.

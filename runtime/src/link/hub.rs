@@ -201,6 +201,7 @@ impl Hub {
         let period_s = (TICK_S / self.clock.speed()).max(SHORTEST_TICK_S);
         let mut ticks = tokio::time::interval(Duration::from_secs_f64(period_s));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.note_resumed();
         loop {
             tokio::select! {
                 biased;
@@ -217,6 +218,17 @@ impl Hub {
         self.finish();
         // Devices get their last message.
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    /// Sessions that go on have started already.
+    fn note_resumed(&mut self) {
+        for bed in 0..self.beds.len() {
+            let started = self.beds.get(bed).filter(|bed| bed.started);
+            if let Some(channels) = started.map(|bed| bed.session.channels().len()) {
+                let event = SessionEvent::Started { channels, resumed: true };
+                self.note(bed, Noted { at_s: self.clock.now_s(), event });
+            }
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -523,7 +535,9 @@ impl Bed {
 
     fn hand(&mut self, told: FromLinks) {
         match self.to.try_send(told) {
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Ok(()) => {}
+            // Its thread has given up.
+            Err(TrySendError::Disconnected(_)) => self.ended = true,
             Err(TrySendError::Full(_)) => self.dropped_blocks += 1,
         }
     }

@@ -80,6 +80,11 @@ impl Sinks {
         }
     }
 
+    /// Events that were dropped so far.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
     /// Waits until every sink has taken what was sent so far, at most `within`.
     pub fn catch_up(&mut self, within: Duration) {
         let (tell, told) = channel();
