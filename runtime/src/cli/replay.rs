@@ -42,9 +42,8 @@ pub(super) fn run(
 
 impl Replay {
     fn open(args: &RunArgs, file: &Path, threads: usize) -> Result<Self, Failure> {
-        // The recording first: a wrong name is told before an engine is loaded.
-        let mut recording = source::open(file).map_err(Failure::input)?;
         let setup = Setup::open(args, threads)?;
+        let mut recording = source::open(file).map_err(Failure::input)?;
         let study = setup.study(recording.info(), &file.display().to_string())?;
         recording.select(&study.used());
         let speed = match args.speed.unwrap_or(Speed::Max) {

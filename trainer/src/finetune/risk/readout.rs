@@ -25,12 +25,12 @@ pub struct Features {
     pub values: Vec<f64>,
 }
 
-/// Weights [F, K] and biases [K] of a last layer.
+/// Weights `[F, K]` and biases `[K]` of a last layer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layer {
     /// [F, K].
     pub weights: Vec<f64>,
-    /// [K]; the mean night's log-hazards are 0.
+    /// `[K]`; the mean night's log-hazards are 0.
     pub bias: Vec<f64>,
 }
 
