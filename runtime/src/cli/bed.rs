@@ -26,8 +26,9 @@ use crate::service::health::{Health, Phase};
 use crate::sink::{self, Sinks, WhenFull};
 use crate::source::{self, Source};
 
-/// How long the disk may take to close the recording.
+/// How long the disk may take to close the recording: when somebody waits for it, and at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+const CLOSE_AT_END_WITHIN: Duration = Duration::from_secs(60);
 
 /// Runs a session: `files` are those of one that goes on. `false` if it ended before it started.
 pub(super) fn run(
@@ -68,8 +69,10 @@ impl Bed<'_> {
         from: Receiver<FromLinks>,
         mut witness: SessionWitness,
     ) -> Result<(), Failure> {
-        let Files { info, recorder, annotations, recorded, mut journal, settled, mut saved } =
+        let Files { info, recorder, annotations, recorded, mut journal, settled, mut saved, lock } =
             files;
+        // Until the final pass is over nobody else goes on with the session.
+        let _lock = lock;
         let path = recorder.path().to_owned();
         let mut study = self.setup.study(&info, "this session")?;
         study.explain();
@@ -82,7 +85,7 @@ impl Bed<'_> {
         let recorder = recorder::spawn(recorder, Some(annotations), stopped)
             .map_err(|e| Failure::run(format!("the recorder's thread cannot start: {e}")))?;
         let output = Mutex::new(self.open_output(resumed, settled.len(), &recorder)?);
-        witness.begin(self.out, &path)?;
+        witness.begin(self.out, &path, &saved)?;
         let health = witness.health();
         health.phase(Phase::Live);
         let load = witness.load();
@@ -95,8 +98,9 @@ impl Bed<'_> {
         health.phase(Phase::Finishing);
         // Their last annotations go to the recorder.
         output.lock().unwrap_or_else(PoisonError::into_inner).sinks.catch_up(CLOSE_WITHIN);
-        let closed = recorder.finish(CLOSE_WITHIN);
-        witness.conclude(&mut saved);
+        let stopped = self.stop.load(Ordering::Relaxed);
+        let closed = recorder.finish(if stopped { CLOSE_WITHIN } else { CLOSE_AT_END_WITHIN });
+        saved = witness.conclude(saved);
         saved.write(self.out).map_err(Failure::run)?;
         match &closed {
             Ok(written) => witness.say(&format!(
@@ -105,7 +109,7 @@ impl Bed<'_> {
                 written.bytes,
                 written.path.display()
             )),
-            Err(reason) => witness.say(&format!("warning: {reason}")),
+            Err(reason) => tracing::error!("{reason}"),
         }
         let mut output = output.into_inner().unwrap_or_else(PoisonError::into_inner);
         let result = outcome.and_then(|outcome| {
@@ -122,6 +126,9 @@ impl Bed<'_> {
         if ended {
             saved.ended = true;
             saved.write(self.out).map_err(Failure::run)?;
+        } else if let Err(reason) = closed {
+            let out = self.out.display();
+            return Err(Failure::run(format!("{reason}; 'sfm-stream recover {out}' closes it")));
         } else {
             let out = self.out.display();
             witness.say(&format!(
@@ -213,7 +220,7 @@ impl Bed<'_> {
     ) -> Result<(PassOutcome, Option<StageChanges>, bool), Failure> {
         let stopped = self.stop.load(Ordering::Relaxed);
         if self.args.pass == Some(Passes::Live) || stopped || !closed {
-            return Ok((live, None, !stopped));
+            return Ok((live, None, !stopped && closed));
         }
         live.log.truncate(0);
         live.log.shrink();

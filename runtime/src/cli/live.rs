@@ -66,7 +66,7 @@ fn one(
     let (out, place) = Place::find(&wanted).map_err(Failure::input)?;
     if out != wanted {
         let (wanted, out) = (wanted.display(), out.display());
-        say(&format!("{wanted} holds a session that is over; this one goes to {out}"));
+        say(&format!("{wanted} holds another night; this one goes to {out}"));
     }
     let args = place.completed(args);
     let setup = Setup::open(&args, threads)?;
@@ -129,7 +129,7 @@ pub(super) fn wait(
             Ok(FromLinks::Log(line)) if !matches!(line.event, SessionEvent::Ended { .. }) => {
                 tell(*line);
             }
-            Ok(FromLinks::Ended) | Err(_) => return None,
+            Err(_) => return None,
             Ok(FromLinks::Log(_) | FromLinks::Block(_) | FromLinks::Totals(_)) => {}
         }
     }

@@ -21,7 +21,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         }
         (None, true) => live::run(&args, threads, &stop),
         (None, false) => Err(Failure::usage(
-            "nothing to read; use --replay FILE, or --serial, --udp, --tcp or --lsl for sensors (sfm-stream --help shows all)",
+            "no recording given; use --replay FILE, or --serial, --udp, --tcp or --lsl for sensors (sfm-stream --help shows all)",
         )),
     }
 }

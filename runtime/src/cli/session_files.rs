@@ -1,7 +1,9 @@
 //! The files of a live session: opened for a new one, or found and opened again for one that was
 //! cut. Refuses a folder whose session is over, or whose files are of different sessions.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use super::Failure;
 use super::args::RunArgs;
@@ -21,6 +23,12 @@ use crate::staging::EPOCH_S;
 /// More than the low-pass filter looks ahead, seconds.
 const LOOK_AHEAD_S: f64 = 2.0;
 
+/// Locked by who is at work on a session.
+const LOCK: &str = ".session.lock";
+/// What a recording may be called.
+const RECORDINGS: [&str; 2] = ["recording.edf", "recording.bdf"];
+/// A session that was cut longer ago is not gone on with: it was another night.
+const LONGEST_CUT: Duration = Duration::from_secs(12 * 3600);
 /// Sessions of one name.
 const MAX_NIGHTS: u32 = 10_000;
 
@@ -48,6 +56,8 @@ pub(super) struct Files {
     pub settled: Vec<JournalWindow>,
     /// `session.json`.
     pub saved: SavedSession,
+    /// Held as long as somebody is at work on the session.
+    pub lock: File,
 }
 
 impl Place {
@@ -70,7 +80,7 @@ impl Place {
     }
 
     /// The folder for a session that is to be in `out`: `out` itself, or where that holds one that is
-    /// over, the first free name behind it.
+    /// over, at work or too old to go on with, the first free name behind it.
     ///
     /// # Errors
     /// One sentence, as [`Place::open`].
@@ -81,8 +91,7 @@ impl Place {
                 1 => out.to_owned(),
                 _ => PathBuf::from(format!("{name}-{night}")),
             };
-            let is_over = SavedSession::read(&folder).is_ok_and(|saved| saved.ended);
-            if !is_over {
+            if !is_taken(&folder) {
                 return Ok((folder.clone(), Self::open(&folder)?));
             }
         }
@@ -149,6 +158,7 @@ pub(super) fn create(
         let out = out.display();
         Failure::run(format!("{out}: cannot be made a folder ({e}); choose another with --out"))
     })?;
+    let lock = locked(out)?;
     let signals: Vec<SignalInfo> = started.channels.iter().map(|c| c.signal.clone()).collect();
     let start = started.start;
     let mut saved = SavedSession::new((started.start_utc_ms, start.to_string()), &started.channels);
@@ -165,7 +175,30 @@ pub(super) fn create(
     saved.write(out).map_err(Failure::run)?;
     let info = stream_info(recorder.path(), start.to_string(), signals);
     let (recorded, settled) = (None, Vec::new());
-    Ok(Files { info, recorder, annotations, recorded, journal, settled, saved })
+    Ok(Files { info, recorder, annotations, recorded, journal, settled, saved, lock })
+}
+
+/// Whether the folder's session is over, at work, or was cut so long ago that what comes now is
+/// another night.
+fn is_taken(folder: &Path) -> bool {
+    let Ok(saved) = SavedSession::read(folder) else { return false };
+    let last =
+        RECORDINGS.iter().filter_map(|name| folder.join(name).metadata().ok()?.modified().ok());
+    let last = last.max().and_then(|last| SystemTime::now().duration_since(last).ok());
+    let is_old = last.is_some_and(|ago| ago > LONGEST_CUT);
+    saved.ended || is_old || locked(folder).is_err()
+}
+
+/// Takes the folder's lock.
+fn locked(folder: &Path) -> Result<File, Failure> {
+    let path = folder.join(LOCK);
+    let refuse = |reason: String| Failure::run(format!("{}: {reason}", folder.display()));
+    let file = File::create(&path).map_err(|e| refuse(format!("cannot be written ({e})")))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(refuse("another program is at work on it".to_owned())),
+        // A file system without locks is no reason not to record.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+    }
 }
 
 /// Opens the files of a session that was cut; damaged ends of them are dropped.
@@ -180,6 +213,7 @@ pub(super) fn reopen(
             out.display()
         )));
     }
+    let lock = locked(out)?;
     let (recorder, found) = Recorder::reopen(out).map_err(Failure::input)?;
     let start: DateTime = found.start.ok_or_else(|| {
         Failure::input(format!("{}: has no start; it can only be replayed", found.path.display()))
@@ -193,7 +227,7 @@ pub(super) fn reopen(
         false => None,
     };
     let info = stream_info(&found.path, start.to_string(), found.signals.clone());
-    Ok((Files { info, recorder, annotations, recorded, journal, settled, saved }, found))
+    Ok((Files { info, recorder, annotations, recorded, journal, settled, saved, lock }, found))
 }
 
 /// The windows that the recording covers to their end and the filter's look-ahead: the pipeline had

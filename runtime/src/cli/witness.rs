@@ -15,6 +15,8 @@ use crate::pipeline::Load;
 use crate::service::health::{Health, Recorder};
 use crate::telemetry::{Befell, ClockFit, DeviceMeter};
 
+/// Counts, one a second, of which one is saved.
+const SAVE_EVERY: u32 = 60;
 /// Lines kept until there is a log to write them to.
 const MAX_KEPT: usize = 1000;
 
@@ -33,6 +35,9 @@ pub(super) struct SessionWitness {
     turns: u64,
     counted: Counted,
     recording: PathBuf,
+    /// The session as it began, and its folder.
+    saved: Option<(PathBuf, SavedSession)>,
+    unsaved: u32,
     /// Why the recorder stopped, from its thread.
     stopped: Arc<Mutex<Option<String>>>,
 }
@@ -65,6 +70,8 @@ impl SessionWitness {
             turns: 0,
             counted: Counted::default(),
             recording: PathBuf::new(),
+            saved: None,
+            unsaved: 0,
             stopped: Arc::default(),
         }
     }
@@ -99,7 +106,13 @@ impl SessionWitness {
     }
 
     /// The session has a folder and records.
-    pub fn begin(&mut self, out: &Path, recording: &Path) -> Result<(), Failure> {
+    pub fn begin(
+        &mut self,
+        out: &Path,
+        recording: &Path,
+        saved: &SavedSession,
+    ) -> Result<(), Failure> {
+        self.saved = Some((out.to_owned(), saved.clone()));
         self.recording = recording.to_owned();
         self.counted.recorded = self.recorded_bytes();
         self.log = Some(SessionLog::open(out).map_err(Failure::run)?);
@@ -110,13 +123,24 @@ impl SessionWitness {
         Ok(())
     }
 
-    /// The last counts, for `session.json`.
-    pub fn conclude(&mut self, saved: &mut SavedSession) {
+    /// The session with its last counts.
+    pub fn conclude(&mut self, saved: SavedSession) -> SavedSession {
         self.look();
-        if !self.totals.channels.is_empty() {
-            saved.count(&self.totals);
-        }
         self.health.recorder(Recorder::Off);
+        saved.plus(&self.totals)
+    }
+
+    /// The counts so far, for a session that is cut.
+    fn save(&mut self) {
+        self.unsaved += 1;
+        if self.unsaved < SAVE_EVERY {
+            return;
+        }
+        self.unsaved = 0;
+        let Some((out, saved)) = &self.saved else { return };
+        if let Err(reason) = saved.clone().plus(&self.totals).write(out) {
+            tracing::warn!("{reason}");
+        }
     }
 
     /// A line for people.
@@ -253,5 +277,6 @@ impl Witness for SessionWitness {
         }
         self.totals = totals;
         self.look();
+        self.save();
     }
 }

@@ -18,6 +18,10 @@ const SMALLEST_ERROR_S: f64 = 20e-6;
 /// Time replies that make a fit usable, and how long to wait for them before arrivals are used.
 const ENOUGH_EXCHANGES: usize = 3;
 const WAIT_FOR_REPLIES_S: f64 = 2.0;
+/// An exchange further off than its round trip and this, seconds, is a stray; so many in a row, and
+/// the clock has stepped.
+const STEP_S: f64 = 0.25;
+const STRAYS: u32 = 3;
 /// Arrivals are thinned to the quickest in each stretch of this length, seconds.
 const ARRIVAL_STRETCH_S: f64 = 10.0;
 
@@ -63,6 +67,8 @@ pub struct ClockFit {
     arrivals: VecDeque<Point>,
     first_arrival_s: Option<HostSeconds>,
     line: Option<Line>,
+    /// Exchanges in a row that lie far off the line.
+    strays: u32,
 }
 
 /// `host = host_s + (1 + drift) (device - device_s)`.
@@ -84,6 +90,7 @@ impl ClockFit {
             arrivals: VecDeque::new(),
             first_arrival_s: None,
             line: None,
+            strays: 0,
         }
     }
 
@@ -94,6 +101,16 @@ impl ClockFit {
         let (arrived, replied) = (self.device_s(received_tick), self.device_s(sent_tick));
         let round_trip_s = (received_s - sent_s) - (replied - arrived);
         if received_s < sent_s || replied < arrived || round_trip_s < -1e-3 {
+            return;
+        }
+        // One clock was set or stood still: the line begins anew, once that is certain.
+        let off_s =
+            self.host_s(received_tick).map_or(0.0, |s| (s - 0.5 * (sent_s + received_s)).abs());
+        self.strays = if off_s > round_trip_s + STEP_S { self.strays + 1 } else { 0 };
+        if self.strays >= STRAYS {
+            self.exchanges.clear();
+            self.arrivals.clear();
+        } else if self.strays > 0 {
             return;
         }
         if self.exchanges.len() == EXCHANGES {
@@ -112,7 +129,9 @@ impl ClockFit {
     /// shortest delay.
     pub fn arrival(&mut self, tick: u64, arrived_s: HostSeconds) {
         self.first_arrival_s.get_or_insert(arrived_s);
-        let point = Point { device_s: self.device_s(tick), host_s: arrived_s, spread_s: 0.0 };
+        // What a stalled link brings late weighs less.
+        let spread_s = self.host_s(tick).map_or(0.0, |at_s| (arrived_s - at_s).max(0.0));
+        let point = Point { device_s: self.device_s(tick), host_s: arrived_s, spread_s };
         let delay = |p: &Point| p.host_s - p.device_s;
         match self.arrivals.back_mut() {
             Some(last) if (last.device_s - point.device_s).abs() < ARRIVAL_STRETCH_S => {

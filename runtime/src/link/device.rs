@@ -1,26 +1,30 @@
 //! One device of a session: its channels, its clock, and the way of its samples from counters to
 //! slots. A restart begins all of it anew on the same time axis. Refuses what no sensor says.
 
-use sfm_firmware_bridge::{Channel, FromDevice, FromHost, Hello, MarkKind, Samples, TimeReply};
+use sfm_firmware_bridge::{Channel, FromDevice, FromHost, Hello, Samples, TimeReply};
 
-use super::align::Alignment;
 use super::clock::{ClockFit, HostSeconds};
+use super::describe::{mark_text, signal};
 use super::ledger::SampleLedger;
 use super::log::{MeasuredRate, Noted, SessionEvent, hex};
 use super::reassembly::{Reassembly, Run};
 use super::session::Settings;
+pub use super::slot::Axis;
+use super::slot::Slot;
 use crate::signal::{DigitalBlock, SignalInfo};
 
 /// Channels of one device.
 pub const MAX_CHANNELS: u8 = 64;
-/// Fastest channel, Hz: sound is slower than this.
-const MAX_RATE_HZ: f64 = 50_000.0;
 /// Samples of the future, seconds: a clock fit is never this wrong.
 const MAX_AHEAD_S: f64 = 5.0;
 /// A device may send this much more than its rates say before it counts as a flood, seconds.
 const SPARE_S: f64 = 600.0;
 /// Blocks that are kept until it is known where they lie, seconds of signal.
 const MAX_HELD_S: f64 = 120.0;
+/// The same in blocks.
+const MAX_HELD_BLOCKS: usize = 4096;
+/// What a device may say of itself in a minute besides samples, messages.
+const MAX_REMARKS: u32 = 600;
 /// Time requests whose reply is still awaited, at most.
 const MAX_ASKED: usize = 32;
 /// Marks that wait for their place, at most.
@@ -67,16 +71,6 @@ pub(super) struct DeviceChannel {
     last: Option<(u64, u64)>,
 }
 
-/// One channel on the session's axis; it outlives the device's sessions.
-#[derive(Debug)]
-pub(super) struct Slot {
-    pub label: String,
-    alignment: Alignment,
-    /// Of all sessions of the device.
-    ledger: SampleLedger,
-    logged: SampleLedger,
-}
-
 /// A device.
 #[derive(Debug)]
 pub struct Device {
@@ -110,7 +104,8 @@ pub struct Device {
     /// It has said that it was stopped.
     pub(super) stopped: bool,
     pub(super) dropped_blocks: u32,
-    lead_off: Vec<bool>,
+    remarks: u32,
+    remarks_since_s: HostSeconds,
 }
 
 impl Device {
@@ -119,6 +114,11 @@ impl Device {
         let mut device = Self::known(hello.device, Vec::new(), now_s);
         device.begin(hello, now_s);
         device
+    }
+
+    /// It was not listened to for so long.
+    pub(super) fn forgive(&mut self, stall_s: f64) {
+        self.heard_s += stall_s;
     }
 
     /// A device of a session that goes on, not heard yet.
@@ -148,7 +148,8 @@ impl Device {
             open_marks: Vec::new(),
             stopped: false,
             dropped_blocks: 0,
-            lead_off: Vec::new(),
+            remarks: 0,
+            remarks_since_s: now_s,
         }
     }
 
@@ -165,7 +166,7 @@ impl Device {
         }
         if !self.channels.is_empty() {
             self.place_marks(axis, now_s, out);
-            self.end_session(axis, out);
+            self.end_session(axis, now_s, out);
             let (device, session) = (hex(self.id), hex(hello.session));
             out.note(now_s, SessionEvent::Restarted { device, session });
         }
@@ -178,7 +179,6 @@ impl Device {
         self.tick_hz = hello.tick_hz.max(1);
         self.fit = ClockFit::new(self.tick_hz);
         self.channels = (0..hello.channels).map(|_| None).collect();
-        self.lead_off = vec![false; usize::from(hello.channels)];
         self.tick = 0;
         self.marks = 0;
         self.stopped = false;
@@ -207,8 +207,8 @@ impl Device {
 
     /// Samples lie on the axis from now on: channel `label` of this device is channel `index` of
     /// the session.
-    pub(super) fn record(&mut self, label: &str, index: usize, rate_hz: f64, first: u64) {
-        self.slots.push(Slot::new(label, index, rate_hz, first));
+    pub(super) fn record(&mut self, label: &str, index: usize, recorded: &SignalInfo) {
+        self.slots.push(Slot::new(label, index, recorded, 0));
     }
 
     /// Takes a message other than hello.
@@ -219,6 +219,7 @@ impl Device {
         now_s: HostSeconds,
         out: &mut Out,
     ) -> Result<(), Violation> {
+        self.count_remark(message, now_s)?;
         match message {
             FromDevice::Hello(_) => {}
             FromDevice::Channel(channel) => self.describe(channel)?,
@@ -245,9 +246,6 @@ impl Device {
             }
             FromDevice::Contact(contact) => {
                 let index = usize::from(contact.channel);
-                if let Some(lead_off) = self.lead_off.get_mut(index) {
-                    *lead_off = contact.lead_off;
-                }
                 let channel = self.label(index);
                 out.note(
                     now_s,
@@ -267,21 +265,46 @@ impl Device {
                     Battery => "the battery is empty",
                     Fault => "a fault of the device",
                 };
-                self.end_session(axis, out);
+                self.end_session(axis, now_s, out);
                 out.note(now_s, SessionEvent::Bye { device: hex(self.id), reason });
             }
         }
         Ok(())
     }
 
+    /// A log is no place to be filled by a device.
+    fn count_remark(
+        &mut self,
+        message: &FromDevice<'_>,
+        now_s: HostSeconds,
+    ) -> Result<(), Violation> {
+        if !matches!(message, FromDevice::Contact(_) | FromDevice::Status(_) | FromDevice::Mark(_))
+        {
+            return Ok(());
+        }
+        if now_s - self.remarks_since_s > LEDGER_S {
+            (self.remarks, self.remarks_since_s) = (0, now_s);
+        }
+        self.remarks += 1;
+        if self.remarks > MAX_REMARKS {
+            return Err(Violation(format!("says more than {MAX_REMARKS} things in a minute")));
+        }
+        Ok(())
+    }
+
     fn describe(&mut self, channel: &Channel<'_>) -> Result<(), Violation> {
+        // Two of one name are told apart by their index.
+        let labels: Vec<String> = self.signals().map(|s| s.label.clone()).collect();
         let Some(place) = self.channels.get_mut(usize::from(channel.channel)) else {
             return Err(Violation(format!("describes channel {} of fewer", channel.channel)));
         };
         if place.is_some() {
             return Ok(());
         }
-        let signal = signal(channel)?;
+        let mut signal = signal(channel)?;
+        if labels.contains(&signal.label) {
+            signal.label = format!("{}#{}", signal.label, channel.channel);
+        }
         *place = Some(DeviceChannel {
             reassembly: Reassembly::new(signal.rate_hz, self.tick_hz),
             signal,
@@ -337,7 +360,7 @@ impl Device {
         }
         self.heard_s = now_s;
         self.check_flood(now_s)?;
-        self.place(index, axis, now_s, out)
+        self.place(index, axis, (now_s, false), out)
     }
 
     /// A device cannot send more than it has sampled, but for what it sends again.
@@ -355,32 +378,42 @@ impl Device {
         &mut self,
         index: usize,
         axis: &Axis,
-        now_s: HostSeconds,
+        (now_s, at_end): (HostSeconds, bool),
         out: &mut Out,
     ) -> Result<(), Violation> {
         let Some(Some(channel)) = self.channels.get_mut(index) else { return Ok(()) };
         let Some(start_s) = axis.started_s else {
             // Before the start the newest signal counts.
             let most = (MAX_HELD_S * channel.signal.rate_hz) as usize + 1;
-            while channel.held_samples > most {
-                channel.held_samples -= channel.held.remove(0).samples.len();
+            let mut passed = 0;
+            for run in &channel.held {
+                let too_many = channel.held.len() - passed > MAX_HELD_BLOCKS;
+                if channel.held_samples <= most && !too_many {
+                    break;
+                }
+                channel.held_samples -= run.samples.len();
+                passed += 1;
             }
+            channel.held.drain(..passed);
             return Ok(());
         };
-        if !self.fit.is_usable(now_s) {
+        if !self.fit.is_usable(if at_end { f64::INFINITY } else { now_s }) {
             return Ok(());
         }
         channel.held_samples = 0;
         let label = &channel.signal.label;
-        let Some(slot) = self.slots.iter_mut().find(|s| s.label == *label) else {
+        let Some(slot) = self.slots.iter_mut().find(|s| s.holds(&channel.signal)) else {
             channel.held.clear();
             return Ok(());
         };
         for run in channel.held.drain(..) {
             let Some(host_s) = self.fit.host_s(run.tick) else { continue };
+            // A clock that was set: until the fit has followed, nobody knows where they lie.
             if host_s > now_s + MAX_AHEAD_S.max(axis.speed) {
-                let ahead_s = host_s - now_s;
-                return Err(Violation(format!("sends samples {ahead_s:.0} s ahead of time")));
+                let samples = run.samples.len() as u64;
+                (slot.ledger.late, slot.ledger.lost) =
+                    (slot.ledger.late + samples, slot.ledger.lost + samples);
+                continue;
             }
             let at = (host_s - start_s, self.fit.uncertainty_s());
             let blocks = &mut out.blocks;
@@ -411,7 +444,7 @@ impl Device {
             self.ask(link, now_s, out);
         }
         self.place_marks(axis, now_s, out);
-        self.give_up_holes(settings.patience_s, axis, now_s, out)?;
+        self.give_up_holes(settings, axis, now_s, out)?;
         let silent_s = now_s - self.heard_s;
         if !self.silent && silent_s > settings.silence_s(axis.speed) {
             self.silent = true;
@@ -476,7 +509,7 @@ impl Device {
     /// By the device's own clock: a stall of the link or of this program loses nothing.
     fn give_up_holes(
         &mut self,
-        patience_s: f64,
+        settings: &Settings,
         axis: &Axis,
         now_s: HostSeconds,
         out: &mut Out,
@@ -484,14 +517,14 @@ impl Device {
         for index in 0..self.channels.len() {
             let tick = self.tick;
             let Some(Some(channel)) = self.channels.get_mut(index) else { continue };
-            let patience_s = patience_s + 2.0 * channel.longest_block_s;
+            let patience_s = settings.patience_s + 2.0 * channel.longest_block_s;
             let (held, held_samples) = (&mut channel.held, &mut channel.held_samples);
             channel.reassembly.give_up_before(tick, patience_s, &mut |run| {
                 *held_samples += run.samples.len();
                 held.push(run);
             });
             let idle = channel.held.is_empty() && !channel.reassembly.has_hole();
-            self.place(index, axis, now_s, out)?;
+            self.place(index, axis, (now_s, false), out)?;
             // A channel that has stopped while the others go on.
             let (Some(start_s), true) = (axis.started_s, idle) else { continue };
             if !self.fit.is_usable(now_s) {
@@ -499,16 +532,35 @@ impl Device {
             }
             let behind = tick.saturating_sub(self.fit.ticks(patience_s));
             let Some(host_s) = self.fit.host_s(behind) else { continue };
-            let label = self.label(index);
-            if let Some(slot) = self.slots.iter_mut().find(|s| s.label == label) {
-                slot.give_up_before(host_s - start_s, out);
+            let Some(Some(channel)) = self.channels.get(index) else { continue };
+            if let Some(slot) = self.slots.iter_mut().find(|s| s.holds(&channel.signal)) {
+                // Not beyond the host's time, whatever the device's clock says.
+                slot.give_up_before(host_s.min(now_s) - start_s, out);
             }
         }
+        self.give_up_undescribed(settings, axis, now_s, out);
         Ok(())
     }
 
+    /// Recorded channels that the device, since it started again, has no more: nothing waits for them.
+    fn give_up_undescribed(
+        &mut self,
+        settings: &Settings,
+        axis: &Axis,
+        now_s: HostSeconds,
+        out: &mut Out,
+    ) {
+        let Some(start_s) = axis.started_s else { return };
+        let at_s = now_s - settings.give_up_s(axis.speed) - start_s;
+        let channels = &self.channels;
+        let has = |slot: &Slot| channels.iter().flatten().any(|c| slot.holds(&c.signal));
+        for slot in self.slots.iter_mut().filter(|slot| !has(slot)) {
+            slot.give_up_before(at_s, out);
+        }
+    }
+
     /// The device's session is over: what waits comes out.
-    fn end_session(&mut self, axis: &Axis, out: &mut Out) {
+    fn end_session(&mut self, axis: &Axis, now_s: HostSeconds, out: &mut Out) {
         for index in 0..self.channels.len() {
             if let Some(Some(channel)) = self.channels.get_mut(index) {
                 let held = &mut channel.held;
@@ -516,7 +568,7 @@ impl Device {
                 let ledger = std::mem::take(&mut channel.reassembly.ledger);
                 let label = channel.signal.label.clone();
                 // A session this short has nothing that could be placed wrongly.
-                let _ = self.place(index, axis, f64::INFINITY, out);
+                let _ = self.place(index, axis, (now_s, true), out);
                 if let Some(slot) = self.slots.iter_mut().find(|s| s.label == label) {
                     slot.ledger = slot.ledger.plus(ledger);
                 }
@@ -528,7 +580,7 @@ impl Device {
     pub(super) fn finish(&mut self, axis: &Axis, now_s: HostSeconds, out: &mut Out) {
         self.place_marks(axis, now_s, out);
         self.log_clock(now_s, out);
-        self.end_session(axis, out);
+        self.end_session(axis, now_s, out);
         self.log_ledger(now_s, out);
     }
 
@@ -596,74 +648,5 @@ impl Device {
     fn label(&self, index: usize) -> String {
         let channel = self.channels.get(index).and_then(Option::as_ref);
         channel.map(|c| c.signal.label.clone()).unwrap_or_default()
-    }
-}
-
-impl Slot {
-    pub(super) fn new(label: &str, index: usize, rate_hz: f64, first: u64) -> Self {
-        Self {
-            label: label.to_owned(),
-            alignment: Alignment::new(index, rate_hz, first),
-            ledger: SampleLedger::default(),
-            logged: SampleLedger::default(),
-        }
-    }
-
-    /// Nothing from before `at_s` seconds after the session's start will come.
-    pub(super) fn give_up_before(&mut self, at_s: f64, out: &mut Out) {
-        let slot = (at_s * self.alignment.rate_hz()).floor().max(0.0) as u64;
-        self.alignment.give_up_before(slot, &mut |b| out.blocks.push(b));
-    }
-}
-
-/// Where the session's time axis lies on the host's clock.
-#[derive(Debug, Clone, Copy)]
-pub struct Axis {
-    /// The host's time of slot 0; `None` before the session has started.
-    pub started_s: Option<HostSeconds>,
-    /// Of the host's clock: limits of real time stay limits of real time.
-    pub speed: f64,
-}
-
-impl Axis {
-    /// The host's time of slot 0, or 0 before it is known.
-    pub fn start_s(&self) -> HostSeconds {
-        self.started_s.unwrap_or(0.0)
-    }
-}
-
-/// A channel as its device describes it, checked.
-fn signal(channel: &Channel<'_>) -> Result<SignalInfo, Violation> {
-    let label: String = channel.label.chars().take(80).collect();
-    let refuse =
-        |what: String| Err(Violation(format!("says of its channel {}: {what}", channel.channel)));
-    let Some(rate_hz) = channel.rate.hz().filter(|&hz| hz <= MAX_RATE_HZ) else {
-        let rate = channel.rate;
-        return refuse(format!("{} samples in {} s", rate.samples, rate.seconds));
-    };
-    if channel.digital_min >= channel.digital_max {
-        return refuse(format!("digital {} to {}", channel.digital_min, channel.digital_max));
-    }
-    let signal = SignalInfo {
-        label,
-        rate_hz,
-        unit: channel.unit.chars().take(16).collect(),
-        physical_min: f64::from(channel.physical_min),
-        physical_max: f64::from(channel.physical_max),
-        digital_min: channel.digital_min,
-        digital_max: channel.digital_max,
-    };
-    if signal.scale().is_none() {
-        return refuse(format!("physical {} to {}", signal.physical_min, signal.physical_max));
-    }
-    Ok(signal)
-}
-
-/// As `annotations.edf` has it.
-pub fn mark_text(kind: MarkKind) -> &'static str {
-    match kind {
-        MarkKind::Button => "Event button",
-        MarkKind::LightsOff => "Lights off",
-        MarkKind::LightsOn => "Lights on",
     }
 }

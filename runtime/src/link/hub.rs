@@ -37,6 +37,8 @@ const BARRED: Duration = Duration::from_secs(60);
 const MAX_BARRED: usize = 4096;
 /// A minute between two lines about damaged frames.
 const REJECTED_S: f64 = 60.0;
+/// Real seconds between two looks after which this thread has stood still.
+const STALL_S: f64 = 0.5;
 /// The wall clock was set if it moved this much against the monotonic one, seconds.
 const UTC_STEP_S: f64 = 0.5;
 
@@ -49,10 +51,8 @@ pub enum FromLinks {
     Block(DigitalBlock),
     /// A line of the session log.
     Log(Box<LogLine>),
-    /// A line now and then: the counts so far.
+    /// Now and then: the counts so far.
     Totals(Box<Totals>),
-    /// Nothing follows.
-    Ended,
 }
 
 /// The start of a session.
@@ -114,7 +114,8 @@ struct Bed {
     /// The device, where a session has one.
     device: Option<u64>,
     session: Session,
-    to: SyncSender<FromLinks>,
+    /// `None` when the session is over.
+    to: Option<SyncSender<FromLinks>>,
     started: bool,
     ended: bool,
     dropped_blocks: u64,
@@ -142,6 +143,7 @@ pub struct Hub {
     utc_offset_s: f64,
     next_totals_s: HostSeconds,
     next_rejected_s: HostSeconds,
+    ticked_s: HostSeconds,
 }
 
 /// A queue between the links' thread and a session's.
@@ -167,6 +169,7 @@ impl Hub {
             utc_offset_s,
             next_totals_s: 0.0,
             next_rejected_s: REJECTED_S,
+            ticked_s: clock.now_s(),
         }
     }
 
@@ -289,7 +292,9 @@ impl Hub {
             if self.barred.contains_key(&hello.device) {
                 return Err(Violation("was cut off less than a minute ago".to_owned()));
             }
-            if bed.is_none() {
+            // A device that ended its session begins the next one over the same link.
+            let is_over = bed.and_then(|bed| self.beds.get(bed)).is_none_or(|bed| bed.ended);
+            if is_over && (bed.is_none() || self.per_device.is_some()) {
                 *bed = Some(self.bed_of(hello.device)?);
             }
             let session = bed.and_then(|bed| self.beds.get_mut(bed));
@@ -322,6 +327,7 @@ impl Hub {
 
     fn tick(&mut self) {
         let now_s = self.clock.now_s();
+        self.forgive_stall(now_s);
         self.watch_utc(now_s);
         for bed in 0..self.beds.len() {
             let mut out = Out::default();
@@ -368,6 +374,14 @@ impl Hub {
             links: up,
         };
         state.hand(FromLinks::Totals(Box::new(totals)));
+    }
+
+    /// While this thread stood still nobody was silent: what came meanwhile is still to be read.
+    fn forgive_stall(&mut self, now_s: HostSeconds) {
+        let stall_s = now_s - std::mem::replace(&mut self.ticked_s, now_s);
+        if stall_s > STALL_S * self.clock.speed() {
+            self.beds.iter_mut().for_each(|bed| bed.session.forgive(stall_s));
+        }
     }
 
     fn note_rejected(&mut self, now_s: HostSeconds) {
@@ -512,9 +526,8 @@ impl Hub {
         let reason = reason.to_owned();
         self.note(bed, Noted { at_s: now_s, event: SessionEvent::Ended { reason } });
         if let Some(state) = self.beds.get_mut(bed) {
-            state.ended = true;
-            // The last word arrives, whatever it takes: the session's thread waits for nothing else.
-            let _ = state.to.send(FromLinks::Ended);
+            // The session's thread takes what is queued, and then finds nobody at this end.
+            (state.ended, state.to) = (true, None);
         }
     }
 
@@ -530,14 +543,15 @@ impl Bed {
     fn new(device: Option<u64>, session: Session, to: SyncSender<FromLinks>) -> Self {
         let started = session.axis().started_s.is_some();
         let frames = FrameLedger::default();
-        Self { device, session, to, started, ended: false, dropped_blocks: 0, frames }
+        Self { device, session, to: Some(to), started, ended: false, dropped_blocks: 0, frames }
     }
 
     fn hand(&mut self, told: FromLinks) {
-        match self.to.try_send(told) {
+        let Some(to) = &self.to else { return };
+        match to.try_send(told) {
             Ok(()) => {}
             // Its thread has given up.
-            Err(TrySendError::Disconnected(_)) => self.ended = true,
+            Err(TrySendError::Disconnected(_)) => (self.ended, self.to) = (true, None),
             Err(TrySendError::Full(_)) => self.dropped_blocks += 1,
         }
     }

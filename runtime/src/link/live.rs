@@ -13,6 +13,9 @@ use crate::signal::{DigitalBlock, SampleBlock, Scale, StreamInfo};
 use crate::source::edf::EdfSource;
 use crate::source::{Source, SourceError};
 
+/// Blocks on their way that are a backlog.
+const MANY: usize = 256;
+
 /// What a session tells besides its samples.
 pub trait Witness: Send {
     /// A line of the session log.
@@ -33,7 +36,7 @@ pub struct LiveSource<W> {
     recorder: RecorderThread,
     annotations: Annotations,
     witness: W,
-    /// Parts of the last block, in order.
+    /// What has come and not gone on, in order.
     parts: VecDeque<DigitalBlock>,
 }
 
@@ -65,6 +68,24 @@ impl<W: Witness> LiveSource<W> {
         (self.recorder, self.witness)
     }
 
+    /// Samples are recorded at once, whatever the pipeline is at.
+    fn take(&mut self, told: FromLinks) {
+        match told {
+            FromLinks::Block(live) => {
+                self.recorder.push(live.clone());
+                cut(live, &self.storable, &mut self.parts);
+            }
+            FromLinks::Log(line) => {
+                if let Some((onset_s, duration_s, text)) = annotation(&line.event) {
+                    self.annotations.add(onset_s, duration_s, &text);
+                }
+                self.witness.line(*line);
+            }
+            FromLinks::Totals(totals) => self.witness.totals(*totals),
+            FromLinks::Started(_) => {}
+        }
+    }
+
     /// Puts a part of a live block, in physical units, into `block`.
     fn convert(&self, part: &DigitalBlock, block: &mut SampleBlock) {
         block.channel = part.channel;
@@ -83,10 +104,16 @@ impl<W: Witness> Source for LiveSource<W> {
     }
 
     fn can_wait(&self) -> bool {
-        self.recorded.is_some()
+        // What has queued up meanwhile is caught up with, too.
+        self.recorded.is_some() || self.parts.len() > MANY
     }
 
     fn next_block(&mut self, block: &mut SampleBlock) -> Result<bool, SourceError> {
+        if self.recorded.is_some() {
+            while let Ok(told) = self.from.try_recv() {
+                self.take(told);
+            }
+        }
         if let Some(recorded) = &mut self.recorded {
             if recorded.next_block(block)? {
                 return Ok(true);
@@ -98,20 +125,10 @@ impl<W: Witness> Source for LiveSource<W> {
                 self.convert(&part, block);
                 return Ok(true);
             }
+            // The links' thread lets go of its end when the session is over.
             match self.from.recv() {
-                Ok(FromLinks::Block(live)) => {
-                    self.recorder.push(live.clone());
-                    cut(live, &self.storable, &mut self.parts);
-                }
-                Ok(FromLinks::Log(line)) => {
-                    if let Some((onset_s, duration_s, text)) = annotation(&line.event) {
-                        self.annotations.add(onset_s, duration_s, &text);
-                    }
-                    self.witness.line(*line);
-                }
-                Ok(FromLinks::Totals(totals)) => self.witness.totals(*totals),
-                Ok(FromLinks::Started(_)) => {}
-                Ok(FromLinks::Ended) | Err(_) => return Ok(false),
+                Ok(told) => self.take(told),
+                Err(_) => return Ok(false),
             }
         }
     }

@@ -9,6 +9,7 @@
 
 pub mod align;
 pub mod clock;
+mod describe;
 pub mod device;
 pub mod hub;
 pub mod ledger;
@@ -18,6 +19,7 @@ pub mod port;
 pub mod reassembly;
 pub mod saved;
 pub mod session;
+mod slot;
 pub mod transport;
 
 /// Number of a link, new for each connection.

@@ -14,6 +14,8 @@ pub const REORDER_S: f64 = 1.0;
 const MAX_LEAP_S: f64 = 12.0 * 3600.0;
 /// Samples waiting behind a hole, at most, seconds of signal: a device may send a long outage again.
 const MAX_WAITING_S: f64 = 120.0;
+/// The same in blocks.
+const MAX_WAITING_BLOCKS: usize = 4096;
 /// Holes that are remembered to tell a late sample from a repeated one.
 const MAX_HOLES: usize = 1024;
 
@@ -120,7 +122,9 @@ impl Reassembly {
         }
         self.release_waiting(out);
         // A device that keeps leaving holes cannot fill the memory.
-        while self.waiting_samples > self.samples_in(MAX_WAITING_S) {
+        while self.waiting_samples > self.samples_in(MAX_WAITING_S)
+            || self.waiting.len() > MAX_WAITING_BLOCKS
+        {
             self.give_up_first(out);
         }
         Ok(())
@@ -158,7 +162,7 @@ impl Reassembly {
             return;
         };
         self.ledger.lost += first - next;
-        if self.holes.len() == MAX_HOLES {
+        while self.holes.len() >= MAX_HOLES {
             self.holes.pop_front();
         }
         self.holes.push_back(next..first);

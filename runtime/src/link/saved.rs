@@ -142,12 +142,14 @@ impl SavedSession {
             .map_err(|e: std::io::Error| format!("{}: cannot be written ({e})", path.display()))
     }
 
-    /// Takes the counts of the links.
-    pub fn count(&mut self, totals: &Totals) {
-        self.frames = totals.frames;
+    /// Adds the counts of the links since the session began or went on.
+    #[must_use]
+    pub fn plus(mut self, totals: &Totals) -> Self {
+        self.frames = self.frames.plus(totals.frames);
         for (channel, ledger) in self.channels.iter_mut().zip(&totals.channels) {
-            channel.ledger = *ledger;
+            channel.ledger = channel.ledger.plus(*ledger);
         }
+        self
     }
 
     /// The channels as a session has them.

@@ -9,15 +9,19 @@ use sfm_firmware_bridge::{FromDevice, Hello};
 
 use super::LinkId;
 use super::clock::HostSeconds;
-use super::device::{Axis, Device, MAX_CHANNELS, Out, Slot, Violation};
+use super::device::{Axis, Device, MAX_CHANNELS, Out, Violation};
 use super::hub::DeviceTotals;
 use super::ledger::SampleLedger;
 use super::log::{SessionEvent, hex};
+use super::slot::Slot;
 use crate::recorder::recordable;
 use crate::signal::SignalInfo;
 
 /// Devices of one session.
 const MAX_DEVICES: usize = 16;
+
+/// Devices that are not used and remembered as such.
+const MAX_REFUSED: usize = 1024;
 
 /// What a session waits for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -105,7 +109,7 @@ impl Session {
         for id in ids {
             let slots = resumed.channels.iter().enumerate().filter(|(_, (c, _))| c.device == id);
             let slots = slots
-                .map(|(index, (c, first))| Slot::new(&c.label, index, c.signal.rate_hz, *first))
+                .map(|(index, (c, first))| Slot::new(&c.label, index, &c.signal, *first))
                 .collect();
             session.devices.push(Device::known(id, slots, now_s));
         }
@@ -179,9 +183,14 @@ impl Session {
         let index = match self.devices.iter().position(|d| d.id == hello.device) {
             Some(index) => index,
             None if self.axis.started_s.is_some() || self.devices.len() == MAX_DEVICES => {
-                self.refused.insert(hello.device);
-                let reason = "recording has begun without it; a new session takes it in".to_owned();
-                out.note(now_s, SessionEvent::NotUsed { device: hex(hello.device), reason });
+                if self.refused.len() < MAX_REFUSED && self.refused.insert(hello.device) {
+                    let reason = match self.axis.started_s {
+                        Some(_) => "recording has begun without it; a new session takes it in",
+                        None => "a session has 16 devices",
+                    };
+                    let (device, reason) = (hex(hello.device), reason.to_owned());
+                    out.note(now_s, SessionEvent::NotUsed { device, reason });
+                }
                 return Ok(false);
             }
             None => {
@@ -227,6 +236,11 @@ impl Session {
     /// Recording had begun and every device was stopped at its end.
     pub fn is_over(&self) -> bool {
         self.axis.started_s.is_some() && self.devices.iter().all(|device| device.stopped)
+    }
+
+    /// The links' thread has not listened for `stall_s` seconds.
+    pub fn forgive(&mut self, stall_s: f64) {
+        self.devices.iter_mut().for_each(|device| device.forgive(stall_s));
     }
 
     /// A link is gone; its device may come back over another one.
@@ -288,7 +302,7 @@ impl Session {
             let Some(device) = self.devices.get_mut(*owner) else { continue };
             match recorded {
                 Ok(signal) => {
-                    device.record(&own.label, self.channels.len(), signal.rate_hz, 0);
+                    device.record(&own.label, self.channels.len(), &signal);
                     let (device, label) = (device.id, own.label.clone());
                     self.channels.push(SessionChannel { device, label, signal });
                 }

@@ -29,6 +29,8 @@ const MAX_SENDERS: usize = 256;
 const BARRED: Duration = Duration::from_secs(60);
 /// Connections that are accepted at the same time.
 const MAX_CONNECTIONS: usize = 512;
+/// A sensor that takes no message for this long gets no further ones.
+const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 /// How long streams of Lab Streaming Layer are looked for at a time.
 const LSL_WITHIN: Duration = Duration::from_secs(5);
 /// A port that is being closed may take this long to send its last message.
@@ -214,6 +216,18 @@ async fn stream_link(stream: impl AsyncRead + AsyncWrite + Send, name: String, w
     }
     let (mut input, mut output) = tokio::io::split(stream);
     let mut buffer = vec![0; READ_BYTES];
+    // Beside the reading: a sensor that never takes a message is still listened to.
+    let write = async {
+        while let Some(bytes) = to_send.recv().await {
+            match tokio::time::timeout(TAKEN_WITHIN, output.write_all(&bytes)).await {
+                Ok(written) => written?,
+                // It never listens; what is left to do here is to notice that the link is closed.
+                Err(_) => while to_send.recv().await.is_some() {},
+            }
+        }
+        Ok::<(), std::io::Error>(())
+    };
+    tokio::pin!(write);
     let reason = loop {
         tokio::select! {
             read = input.read(&mut buffer) => match read {
@@ -226,15 +240,12 @@ async fn stream_link(stream: impl AsyncRead + AsyncWrite + Send, name: String, w
                 }
                 Err(e) => break e.to_string(),
             },
-            bytes = to_send.recv() => match bytes {
-                Some(bytes) => if let Err(e) = output.write_all(&bytes).await {
-                    break e.to_string();
-                },
-                None => break "closed here".to_owned(),
+            written = &mut write => break match written {
+                Ok(()) => "closed here".to_owned(),
+                Err(e) => e.to_string(),
             },
         }
     };
-    let _ = output.shutdown().await;
     let _ = wires.send(Wire::Down(link, reason)).await;
 }
 

@@ -1,0 +1,67 @@
+//! A recorded channel on the session's time axis: the same through all sessions of its device.
+
+use super::align::Alignment;
+use super::clock::HostSeconds;
+use super::device::Out;
+use super::ledger::SampleLedger;
+use crate::signal::SignalInfo;
+
+/// One channel on the session's axis; it outlives the device's sessions.
+#[derive(Debug)]
+pub(super) struct Slot {
+    /// The device's label.
+    pub label: String,
+    recorded: SignalInfo,
+    pub alignment: Alignment,
+    /// Of all sessions of the device.
+    pub ledger: SampleLedger,
+    pub logged: SampleLedger,
+}
+
+impl Slot {
+    pub(super) fn new(label: &str, index: usize, recorded: &SignalInfo, first: u64) -> Self {
+        Self {
+            label: label.to_owned(),
+            alignment: Alignment::new(index, recorded.rate_hz, first),
+            recorded: recorded.clone(),
+            ledger: SampleLedger::default(),
+            logged: SampleLedger::default(),
+        }
+    }
+
+    /// Whether these are its samples: the same label, rate and digital range, and the same physical
+    /// range but for what the header has no room for.
+    pub(super) fn holds(&self, signal: &SignalInfo) -> bool {
+        let recorded = &self.recorded;
+        let range = recorded.physical_max - recorded.physical_min;
+        let near = |a: f64, b: f64| (a - b).abs() <= 1e-3 * range.abs();
+        self.label == signal.label
+            && (recorded.rate_hz - signal.rate_hz).abs() < 1e-6
+            && recorded.digital_min == signal.digital_min
+            && recorded.digital_max == signal.digital_max
+            && near(recorded.physical_min, signal.physical_min)
+            && near(recorded.physical_max, signal.physical_max)
+    }
+
+    /// Nothing from before `at_s` seconds after the session's start will come.
+    pub(super) fn give_up_before(&mut self, at_s: f64, out: &mut Out) {
+        let slot = (at_s * self.alignment.rate_hz()).floor().max(0.0) as u64;
+        self.alignment.give_up_before(slot, &mut |b| out.blocks.push(b));
+    }
+}
+
+/// Where the session's time axis lies on the host's clock.
+#[derive(Debug, Clone, Copy)]
+pub struct Axis {
+    /// The host's time of slot 0; `None` before the session has started.
+    pub started_s: Option<HostSeconds>,
+    /// Of the host's clock: limits of real time stay limits of real time.
+    pub speed: f64,
+}
+
+impl Axis {
+    /// The host's time of slot 0, or 0 before it is known.
+    pub fn start_s(&self) -> HostSeconds {
+        self.started_s.unwrap_or(0.0)
+    }
+}
