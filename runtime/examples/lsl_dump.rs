@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use sfm_firmware_bridge::{Decoder, FromDevice, FromHost, MAX_FRAME_BYTES, encode};
-use sfm_runtime::source::lsl::{self, LslDevice};
+use sfm_runtime::link::lsl::{self, LslDevice};
 use tokio::sync::mpsc::error::TryRecvError;
 
 fn main() -> ExitCode {

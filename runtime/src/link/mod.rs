@@ -15,6 +15,7 @@ pub mod hub;
 pub mod ledger;
 pub mod live;
 pub mod log;
+pub mod lsl;
 pub mod port;
 pub mod reassembly;
 pub mod saved;

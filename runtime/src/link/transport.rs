@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_serial::SerialPortBuilderExt;
 
 use super::LinkId;
-use crate::source::lsl::{self, LslDevice};
+use super::lsl::{self, LslDevice};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 16 << 10;

@@ -2,7 +2,6 @@
 //! is the only place that can tell a gap from silence.
 
 pub mod edf;
-pub mod lsl;
 pub mod recording;
 pub mod store;
 
