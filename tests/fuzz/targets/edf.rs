@@ -11,6 +11,7 @@ use libfuzzer_sys::fuzz_target;
 #[allow(dead_code)]
 #[path = "../../../runtime/src/edf/mod.rs"]
 mod edf;
+#[allow(dead_code)]
 #[path = "../../../runtime/src/signal.rs"]
 mod signal;
 #[allow(dead_code)]
