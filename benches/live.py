@@ -111,6 +111,7 @@ def rough(args, dir):
     print(f"{same} of {len(pairs)} epochs without loss have the clean night's stage", end="")
     print(f" ({100 * same / len(pairs):.1f} %); {sum(map(str.__eq__, live, clean))} of all {len(live)}")
     assert exact
+    assert same >= 0.98 * len(pairs)
 
 
 def quantile(metrics, part):

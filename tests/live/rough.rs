@@ -1,6 +1,5 @@
 //! A rough night over UDP: loss, repetition, disorder, damage, drift and outages. The gap ledger is
-//! the simulator's, the recording gives the live events again, and what lost nothing is staged as
-//! in a night without faults.
+//! the simulator's, and the recording gives the live events again.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -64,7 +63,7 @@ fn frames_corrupted(report: &Value) -> u64 {
 }
 
 /// Epochs in which no sample of any channel is missing.
-pub fn whole_epochs(events: &[Value], epochs: usize) -> Vec<bool> {
+fn whole_epochs(events: &[Value], epochs: usize) -> Vec<bool> {
     let mut whole = vec![true; epochs];
     for gap in events.iter().filter(|e| e["event"] == "gap" && e["pass"] == "final") {
         let (onset_s, length_s) =
@@ -145,10 +144,9 @@ fn a_rough_night_is_accounted_for_to_the_sample() {
     let compared = || rough.iter().zip(&clean).zip(&whole).filter(|(_, whole)| **whole);
     let same = compared().filter(|((rough, clean), _)| rough == clean).count();
     println!("{same} of {} epochs without loss have the clean night's stage", compared().count());
-    assert!(compared().count() * 4 > whole.len(), "too few epochs without loss to compare");
-    // Six minutes again and again are no sleep, and many of their epochs lie between two stages; a
-    // night of simulated sleep reaches 98 % (README).
-    assert!(same as f64 >= 0.9 * compared().count() as f64, "{rough:?}\n{clean:?}");
+    // Six minutes again and again are no sleep, and many of their epochs lie between two stages: how
+    // many agree says nothing here. benches/live.py asks that of a night of simulated sleep.
+    assert!(compared().count() * 4 > whole.len(), "too few epochs without loss");
     let known = rough.iter().filter(|stage| *stage != "?").count();
     assert!(known * 2 > rough.len(), "{known} of {} epochs are staged", rough.len());
 }

@@ -274,3 +274,42 @@ fn stream_info(recording: &Path, start: String, signals: Vec<SignalInfo>) -> Str
         warnings: Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(folder: &Path, ended: bool) {
+        std::fs::create_dir_all(folder).expect("a folder");
+        let mut saved = SavedSession::new((0, "2026-01-02T22:00:00".to_owned()), &[]);
+        saved.ended = ended;
+        saved.write(folder).expect("written");
+        std::fs::write(folder.join("recording.edf"), "").expect("written");
+    }
+
+    /// The name of the folder that is found, and whether a session goes on there.
+    fn found(out: &Path) -> (String, bool) {
+        let (folder, place) = Place::find(out).expect("one is free");
+        let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
+        (name, matches!(place, Place::Cut(_)))
+    }
+
+    #[test]
+    fn only_a_session_that_was_cut_tonight_and_is_left_alone_goes_on() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let out = dir.path().join("night");
+        assert_eq!(found(&out), ("night".to_owned(), false));
+        session(&out, false);
+        assert_eq!(found(&out), ("night".to_owned(), true));
+        let lock = locked(&out).expect("nobody else has it");
+        assert_eq!(found(&out), ("night-2".to_owned(), false));
+        drop(lock);
+        let recording = File::options().write(true).open(out.join("recording.edf")).expect("there");
+        let yesterday = SystemTime::now() - LONGEST_CUT - Duration::from_secs(60);
+        recording.set_modified(yesterday).expect("set");
+        assert_eq!(found(&out), ("night-2".to_owned(), false));
+        session(&out, true);
+        session(&dir.path().join("night-2"), true);
+        assert_eq!(found(&out), ("night-3".to_owned(), false));
+    }
+}

@@ -306,6 +306,26 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_set_is_followed_after_a_few_exchanges() {
+        let mut peer = Peer::new(20.0, 0.002, 0.001);
+        let mut fit = ClockFit::new(1_000_000);
+        (0..100).for_each(|k| peer.exchange(&mut fit, 100.0 + f64::from(k)));
+        let stepped = |peer: &Peer, host_s: f64| peer.tick(host_s + 10.0);
+        for k in 100..100 + STRAYS + 5 {
+            let at_s = 100.0 + f64::from(k);
+            let ticks = (stepped(&peer, at_s + 0.002), stepped(&peer, at_s + 0.002));
+            fit.exchange(at_s, ticks, at_s + 0.004);
+            if k < 100 + STRAYS - 1 {
+                // Not certain yet: one stray moves nothing.
+                let found = fit.host_s(peer.tick(at_s)).expect("a fit");
+                assert!((found - at_s).abs() < 0.005, "{found} at {at_s}");
+            }
+        }
+        let found = fit.host_s(stepped(&peer, 300.0)).expect("a fit");
+        assert!((found - 300.0).abs() < 0.02, "{found}");
+    }
+
+    #[test]
     fn a_reply_before_its_request_is_left_out() {
         let mut fit = ClockFit::new(1000);
         fit.exchange(5.0, (1000, 1000), 4.0);
