@@ -49,7 +49,7 @@ pub(super) fn run(
             create(args, setup, out, &started)?
         }
     };
-    let bed = Bed { args, setup, out, stop };
+    let bed = Bed { args, setup, out, stop, is_live: true };
     bed.run(files, from, witness)?;
     Ok(true)
 }
@@ -60,6 +60,8 @@ struct Bed<'a> {
     setup: &'a Setup,
     out: &'a Path,
     stop: &'a AtomicBool,
+    /// Sensors may come: nobody expects them of a session that is recovered.
+    is_live: bool,
 }
 
 impl Bed<'_> {
@@ -87,7 +89,7 @@ impl Bed<'_> {
         let output = Mutex::new(self.open_output(resumed, settled.len(), &recorder)?);
         witness.begin(self.out, &path, &saved)?;
         let health = witness.health();
-        health.phase(Phase::Live);
+        health.phase(if self.is_live { Phase::Live } else { Phase::Finishing });
         let load = witness.load();
 
         let mut source = LiveSource::new(info, from, recorder, recorded, witness);
@@ -274,7 +276,7 @@ pub(super) fn recover(
     // Nothing comes any more.
     let (to, from) = crate::link::hub::queue();
     drop(to);
-    let bed = Bed { args, setup, out, stop };
+    let bed = Bed { args, setup, out, stop, is_live: false };
     bed.run(files, from, witness)?;
     if stop.load(Ordering::Relaxed) { Err(interrupted(out)) } else { Ok(()) }
 }
