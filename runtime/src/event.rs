@@ -7,12 +7,22 @@ use sfm_models::{Modality, SleepStage};
 
 use crate::statistics::SleepStatistics;
 
+impl Event {
+    /// Whether it belongs into files and messages. Signals are for pictures alone.
+    pub fn is_kept(&self) -> bool {
+        !matches!(self, Event::Signals(_))
+    }
+}
+
 /// Something the pipeline has to say, in the order of the recording.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// A pass begins.
     Started(Box<Started>),
+    /// 5 s of the signals themselves, as soon as they are there: for pictures. In no file, so that
+    /// its place among the other events is the only one that depends on when samples came.
+    Signals(Box<SignalPatch>),
     /// A 30-s epoch was staged, or staged anew with more context.
     Epoch(SleepEpoch),
     /// A 5-min window is complete and its embeddings will not change in this pass.
@@ -102,10 +112,36 @@ pub struct ChannelUse {
     pub label: String,
     /// Nominal rate, Hz.
     pub rate_hz: f64,
+    /// Physical unit as written; empty if none is, or if the source is preprocessed.
+    pub unit: String,
     /// Modality it serves; `None` if left out.
     pub modality: Option<Modality>,
     /// The rule that matched, or why it is left out.
     pub rule: String,
+}
+
+/// One patch of every mapped channel, filtered and at the network's rate, not yet z-scored.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SignalPatch {
+    /// Which pass.
+    pub pass: Pass,
+    /// Index from the start of the recording.
+    pub patch: u32,
+    /// Start behind the start of the recording, seconds.
+    pub onset_s: f64,
+    /// Rate of all channels, Hz.
+    pub rate_hz: f64,
+    /// The mapped channels, by modality.
+    pub channels: Vec<ChannelPatch>,
+}
+
+/// One channel's part of a [`SignalPatch`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ChannelPatch {
+    /// Index in the source.
+    pub channel: usize,
+    /// Physical values, NaN where there is none; empty if there is none at all.
+    pub samples: Vec<f32>,
 }
 
 /// One scored 30-s epoch.

@@ -15,7 +15,7 @@ use sfm_models::manifest::Preprocessing;
 
 use self::channel::ChannelIntake;
 use crate::dsp::normalize::{ChannelStats, z_score_into};
-use crate::event::{ChannelLedger, ChannelQuality, Gap, Pass};
+use crate::event::{ChannelLedger, ChannelPatch, ChannelQuality, Gap, Pass, SignalPatch};
 use crate::montage::Montage;
 use crate::quality::QualityMeter;
 use crate::ring::{RingReader, RingState};
@@ -42,6 +42,8 @@ pub struct Intake {
     pub modalities: Vec<ModalityIntake>,
     state: RingState,
     patch_samples: u64,
+    rate_hz: f64,
+    pass: Pass,
     ready: u64,
     finished: bool,
 }
@@ -89,6 +91,8 @@ impl Intake {
             modalities,
             state,
             patch_samples: preprocessing.patch_samples as u64,
+            rate_hz: f64::from(preprocessing.rate_hz),
+            pass,
             ready: 0,
             finished: false,
         })
@@ -196,6 +200,22 @@ impl Intake {
     /// Patches from the start of the recording that are complete or known to be missing.
     pub fn ready_patches(&self) -> u64 {
         self.ready
+    }
+
+    /// Patch `patch` of every channel, before it is taken: for pictures.
+    pub fn signals(&self, patch: u64) -> SignalPatch {
+        let patch_s = self.patch_samples as f64 / self.rate_hz;
+        let of = |channel: &ChannelIntake| ChannelPatch {
+            channel: channel.ledger.channel,
+            samples: channel.patches.peek(patch).map(<[f32]>::to_vec).unwrap_or_default(),
+        };
+        SignalPatch {
+            pass: self.pass,
+            patch: patch as u32,
+            onset_s: patch as f64 * patch_s,
+            rate_hz: self.rate_hz,
+            channels: self.channels().map(of).collect(),
+        }
     }
 
     /// Grid index below which every channel has its samples or a gap.

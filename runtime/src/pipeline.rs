@@ -9,6 +9,7 @@ mod feed;
 mod lane;
 mod live;
 mod load;
+mod shown;
 mod watch;
 mod whole;
 
@@ -24,6 +25,7 @@ use self::feed::run;
 
 use self::live::Live;
 pub use self::load::Load;
+use self::shown::Shown;
 use self::whole::Final;
 use crate::dsp::normalize::ChannelStats;
 use crate::encode::{BaseNetwork, TokenLog, WindowEncoder};
@@ -150,6 +152,8 @@ pub struct Options {
     /// reading the recording once more; the live pass takes them instead of its running ones, so
     /// that nothing is left that tells it from the final pass.
     pub stats: Option<Vec<Option<ChannelStats>>>,
+    /// Emit [`Event::Signals`] too.
+    pub signals: bool,
 }
 
 /// What a pass leaves behind besides its events.
@@ -259,9 +263,11 @@ fn causal_pass(
     let drive = |mut intake: Intake| {
         intake.watch_quality(&info);
         let mut live = Live::new(network, &intake, session);
+        let mut shown = Shown::new(options.signals, live.restored_patches());
         while !intake.finished() && !around.stop.load(Ordering::Relaxed) {
             let begin = Instant::now();
             intake.advance(network.timings());
+            shown.show(&intake, &mut |event, known| live.emit_or_restore(event, known, around));
             live.take_epochs(&mut intake, &normalization, begin, around)?;
         }
         live.close_window(around)?;
@@ -300,11 +306,13 @@ pub fn final_pass(
     let drive = |mut intake: Intake| {
         intake.watch_quality(&info);
         let mut whole = Final::new(network, &intake);
+        let mut shown = Shown::new(options.signals, 0);
         while !intake.finished() {
             if around.stop.load(Ordering::Relaxed) {
                 return Err(PipelineError::Interrupted);
             }
             intake.advance(network.timings());
+            shown.show(&intake, &mut |event, _| (around.emit)(event));
             whole.take_windows(&mut intake, &normalization, around)?;
         }
         for gap in intake.take_last_gaps() {

@@ -145,6 +145,7 @@ impl Recording {
             start: Some("2024-02-29T22:15:30".to_owned()),
             duration_s: Some(30.0 * f64::from(self.epochs)),
             channels: vec![ChannelUse {
+                unit: "uV".to_owned(),
                 channel: 0,
                 label: "C4-M1".to_owned(),
                 rate_hz: 256.0,

@@ -9,7 +9,11 @@ use serde::Deserialize;
 use super::endpoints::LinkArgs;
 use crate::infer::backend::BackendChoice;
 use crate::night::Sex;
+use crate::publish::PublishArgs;
 use crate::service::ServiceArgs;
+use crate::sink::formats::FormatArgs;
+use crate::sink::report::ReportArgs;
+use crate::web::WebArgs;
 
 /// Sleep stages and an overnight risk embedding from polysomnography, as the night happens.
 ///
@@ -96,6 +100,18 @@ pub struct RunArgs {
     /// What is around a live session.
     #[command(flatten)]
     pub service: ServiceArgs,
+    /// The report.
+    #[command(flatten)]
+    pub report: ReportArgs,
+    /// Files in other programs' formats.
+    #[command(flatten)]
+    pub formats: FormatArgs,
+    /// Messages to other systems.
+    #[command(flatten)]
+    pub publish: PublishArgs,
+    /// The live page.
+    #[command(flatten)]
+    pub web: WebArgs,
     /// Model bundle [default: the built-in one]
     #[arg(long, value_name = "FILE.sfm")]
     pub bundle: Option<PathBuf>,
@@ -213,6 +229,10 @@ impl RunArgs {
             replay: self.replay.clone().or(file.replay),
             links: self.links.or(file.links),
             service: self.service.or(file.service),
+            report: self.report.or(file.report),
+            formats: self.formats.or(file.formats),
+            publish: self.publish.or(file.publish),
+            web: self.web.or(file.web),
             bundle: self.bundle.clone().or(file.bundle),
             out: self.out.clone().or(file.out),
             pass: self.pass.or(file.pass),

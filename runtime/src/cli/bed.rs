@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::args::{Passes, RunArgs};
-use super::output::Output;
+use super::output::{self, Output};
 use super::session_files::{Files, create};
 use super::setup::{Setup, Study, failed, interrupted, stage_changes};
 use super::summary::{self, StageChanges};
@@ -23,7 +23,7 @@ use crate::pipeline::{
 };
 use crate::recorder::{self, AnnotationSink, RecorderThread};
 use crate::service::health::{Health, Phase};
-use crate::sink::{self, Sinks, WhenFull};
+use crate::sink::{self, Place, Sinks, WhenFull};
 use crate::source::{self, Source};
 
 /// How long the disk may take to close the recording: when somebody waits for it, and at the end.
@@ -86,7 +86,11 @@ impl Bed<'_> {
         let stopped = witness.recorder_stopped();
         let recorder = recorder::spawn(recorder, Some(annotations), stopped)
             .map_err(|e| Failure::run(format!("the recorder's thread cannot start: {e}")))?;
-        let output = Mutex::new(self.open_output(resumed, settled.len(), &recorder)?);
+        let output = Mutex::new(self.open_output(
+            &path,
+            resumed.then_some(settled.len() as u32),
+            &recorder,
+        )?);
         witness.begin(self.out, &path, &saved)?;
         let health = witness.health();
         health.phase(if self.is_live { Phase::Live } else { Phase::Finishing });
@@ -142,16 +146,14 @@ impl Bed<'_> {
 
     fn open_output(
         &self,
-        resumed: bool,
-        settled: usize,
+        recording: &Path,
+        resumed: Option<u32>,
         recorder: &RecorderThread,
     ) -> Result<Output, Failure> {
+        let study = self.out.file_name().unwrap_or_default().to_string_lossy();
         let labels = &self.setup.labels;
-        let sinks = match resumed {
-            true => sink::reopen_all(self.out, labels, settled as u32),
-            false => sink::open_all(self.out, labels),
-        };
-        let mut sinks = sinks.map_err(Failure::run)?;
+        let place = Place { out_dir: self.out, study: &study, recording, labels, resumed };
+        let mut sinks = output::sinks(self.args, &place)?;
         sinks.push(Box::new(AnnotationSink(recorder.annotations())));
         let sinks = Sinks::start(sinks, WhenFull::Drop).map_err(Failure::run)?;
         Ok(Output { sinks, json: self.args.json, shown: Ok(()) })
@@ -206,7 +208,11 @@ impl Bed<'_> {
     }
 
     fn options(&self) -> Options {
-        Options { demographics: self.setup.demographics, ..Options::default() }
+        Options {
+            demographics: self.setup.demographics,
+            signals: output::want_signals(self.args),
+            ..Options::default()
+        }
     }
 
     /// The final pass, where the session came to its end and its recording is whole. Returns

@@ -1,8 +1,27 @@
 //! Where the events of a run go: the sinks, and stdout with `--json`.
 
+use super::args::RunArgs;
 use super::{Failure, say, show};
 use crate::event::Event;
-use crate::sink::{self, Sinks};
+use crate::sink::{self, Place, Sink, Sinks};
+
+/// Every sink that `args` ask for.
+pub(super) fn sinks(args: &RunArgs, place: &Place<'_>) -> Result<Vec<Box<dyn Sink>>, Failure> {
+    let files = match place.resumed {
+        Some(windows) => sink::reopen_all(place.out_dir, place.labels, windows),
+        None => sink::open_all(place.out_dir, place.labels),
+    };
+    let mut sinks = files.map_err(Failure::run)?;
+    sinks.extend(args.report.sinks(place).map_err(Failure::run)?);
+    sinks.extend(args.formats.sinks(place).map_err(Failure::run)?);
+    sinks.extend(args.publish.sinks(place).map_err(Failure::run)?);
+    Ok(sinks)
+}
+
+/// Whether somebody looks at the signals themselves.
+pub(super) fn want_signals(args: &RunArgs) -> bool {
+    args.report.want_signals() || args.publish.want_signals() || args.web.web.is_some()
+}
 
 /// Where events go: the sinks, and stdout with `--json`.
 pub(super) struct Output {

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::args::{Passes, RunArgs, Speed};
-use super::output::Output;
+use super::output::{self, Output};
 use super::setup::{Setup, Study, failed, interrupted, stage_changes};
 use super::summary::{self, StageChanges};
 use super::{Failure, say, show};
 use crate::event::Pass;
 use crate::pipeline::{Options, PassOutcome, Surroundings, final_pass, live_pass, measure};
-use crate::sink::{self, Sinks, WhenFull};
+use crate::sink::{Place, Sinks, WhenFull};
 use crate::source::{self, Recording, Source};
 
 /// What is fixed before the first sample is read.
@@ -20,8 +20,9 @@ struct Replay {
     recording: Recording,
     study: Study,
     options: Options,
+    args: RunArgs,
+    file: PathBuf,
     out_dir: PathBuf,
-    json: bool,
 }
 
 /// Replays `file`.
@@ -51,27 +52,40 @@ impl Replay {
             Speed::Times(times) => Some(times),
         };
         Ok(Self {
-            options: Options { demographics: setup.demographics, speed, stats: None },
+            options: Options {
+                demographics: setup.demographics,
+                speed,
+                stats: None,
+                signals: output::want_signals(args),
+            },
             setup,
             recording,
             study,
             out_dir: args.out.clone().unwrap_or_else(|| default_out(file)),
-            json: args.json,
+            args: args.clone(),
+            file: file.to_owned(),
         })
     }
 
     fn run(&mut self, passes: Passes, stop: &AtomicBool) -> Result<(), Failure> {
         self.study.explain();
-        let sinks = sink::open_all(&self.out_dir, &self.setup.labels)
-            .and_then(|sinks| Sinks::start(sinks, WhenFull::Wait))
-            .map_err(Failure::run)?;
-        let mut output = Output { sinks, json: self.json, shown: Ok(()) };
+        let study = self.file.file_stem().unwrap_or_default().to_string_lossy();
+        let place = Place {
+            out_dir: &self.out_dir,
+            study: &study,
+            recording: &self.file,
+            labels: &self.setup.labels,
+            resumed: None,
+        };
+        let sinks = output::sinks(&self.args, &place)
+            .and_then(|sinks| Sinks::start(sinks, WhenFull::Wait).map_err(Failure::run))?;
+        let mut output = Output { sinks, json: self.args.json, shown: Ok(()) };
         let result = self.passes(passes, &mut output, stop);
         for failure in output.sinks.finish() {
             say(&format!("warning: {failure}"));
         }
         let (outcome, changed) = result?;
-        if self.json {
+        if self.args.json {
             output.shown?;
         } else {
             let (night, labels) = (&outcome.night, &self.setup.labels);

@@ -107,6 +107,7 @@ impl Setup {
                     channel: decision.channel,
                     label: decision.label.clone(),
                     rate_hz: info.signals[decision.channel].rate_hz,
+                    unit: info.signals[decision.channel].unit.clone(),
                     modality: decision.modality,
                     rule: decision.rule.clone(),
                 })

@@ -73,6 +73,12 @@ impl PatchBuf {
         whole
     }
 
+    /// The samples of patch `index`, NaN where one is missing; `None` if none is there or it was
+    /// taken.
+    pub fn peek(&self, index: u64) -> Option<&[f32]> {
+        self.pending.iter().find(|p| p.index == index).map(|p| &*p.samples)
+    }
+
     /// Fraction, 0 to 1, of patch `index` that is there; 0 once it was taken.
     pub fn fraction_present(&self, index: u64) -> f64 {
         let patch = self.pending.iter().find(|p| p.index == index);

@@ -69,6 +69,24 @@ impl<'n, 's> Live<'n, 's> {
         }
     }
 
+    /// Patches of the windows that were settled before a restart.
+    pub(super) fn restored_patches(&self) -> u64 {
+        self.settled.as_slice().iter().map(|window| u64::from(window.patches)).sum()
+    }
+
+    /// Emits `event`, or hands it over as one that was emitted before a restart.
+    pub(super) fn emit_or_restore(
+        &mut self,
+        event: Event,
+        known: bool,
+        around: &mut Surroundings<'_>,
+    ) {
+        match &mut self.session {
+            Some(session) if known => (session.restore)(event),
+            _ => (around.emit)(event),
+        }
+    }
+
     /// Takes every epoch that is complete; at the source's end the part of one that is left.
     pub(super) fn take_epochs(
         &mut self,

@@ -137,11 +137,17 @@ impl Sink for JsonlSink {
     }
 
     fn take(&mut self, event: &Event) -> Result<(), SinkError> {
+        if !event.is_kept() {
+            return Ok(());
+        }
         let line = self.line(event)?;
         self.write(&line)
     }
 
     fn restore(&mut self, event: &Event) -> Result<(), SinkError> {
+        if !event.is_kept() {
+            return Ok(());
+        }
         let line = self.line(event)?;
         match event {
             Event::Started(_) | Event::Warning { .. } if self.begun => Ok(()),

@@ -7,12 +7,14 @@
 
 mod csv;
 mod edf;
+pub mod formats;
 mod hdf5;
 mod hypnogram;
 mod jsonl;
 mod night;
 mod queue;
 mod replace;
+pub mod report;
 
 use std::path::Path;
 
@@ -77,6 +79,22 @@ impl SinkError {
             path.display()
         ))
     }
+}
+
+/// Where and for what the sinks of one run are opened.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The output folder; it exists.
+    pub out_dir: &'a Path,
+    /// The recording or the bed by a short name: the file's without its ending, the device's id.
+    /// Untrusted text.
+    pub study: &'a str,
+    /// The recording on the disk, for what copies it; in a live session it grows until the end.
+    pub recording: &'a Path,
+    /// Names of the hazards; may be empty.
+    pub labels: &'a Labels,
+    /// A session that goes on after a cut: windows that are known and will be restored.
+    pub resumed: Option<u32>,
 }
 
 /// The phecode and the phenotype of each of the risk head's labels, in its order.
