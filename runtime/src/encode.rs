@@ -3,14 +3,18 @@
 //! a patch is computed once, ever; the encoder depends on one window only, so just that small
 //! part runs again while a window fills.
 
+mod token_log;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use sfm_models::manifest::{EPOCH_S, SingleChannel};
-use sfm_models::{Bundle, Modality, graph};
+use sfm_models::{Bundle, graph};
+
+pub use self::token_log::TokenLog;
 
 use crate::infer::backend::{Backend, Engine};
-use crate::infer::batch::BatchedSession;
+use crate::infer::batch::{BatchedSession, SIZES};
 use crate::infer::onnxruntime::Device;
 use crate::infer::tokenizer_kernel::{TokenizerKernel, TokenizerScratch};
 use crate::infer::{InferError, Input, Session};
@@ -94,9 +98,53 @@ impl BaseNetwork {
         self.shared = Some(batched);
     }
 
+    /// Runs channel pooling and encoder once in every shape that a live session asks for, with up to
+    /// `channels` of them in a modality, so that no plan is compiled while a stage is waited for.
+    ///
+    /// # Errors
+    /// [`InferError`] of the first run that fails.
+    pub fn warm_up(&self, channels: usize) -> Result<(), InferError> {
+        let (rows, embed_dim) = (self.epoch_patches, self.embed_dim);
+        let few = match self.single_channel {
+            SingleChannel::Skip => 2,
+            SingleChannel::Pool => 1,
+        };
+        for channels in few..=channels {
+            let tokens = vec![0.0; rows * channels * embed_dim];
+            let present = vec![1.0; rows * channels];
+            let inputs = [
+                Input::F32(&[rows, channels, embed_dim], &tokens),
+                Input::F32(&[rows, channels], &present),
+            ];
+            self.pool.run(&inputs, &mut [&mut vec![0.0; rows * embed_dim]])?;
+        }
+        let (encoder, sizes): (&dyn Session, &[usize]) = match &self.shared {
+            Some(shared) => (shared.graph(), &SIZES),
+            None => (&*self.encoder, &[1]),
+        };
+        for padded in (WINDOW_STEP..=self.window_patches).step_by(WINDOW_STEP) {
+            for &size in sizes {
+                let (tokens, present) =
+                    (vec![0.0; size * padded * embed_dim], vec![1.0; size * padded]);
+                let inputs = [
+                    Input::F32(&[size, padded, embed_dim], &tokens),
+                    Input::F32(&[size, padded], &present),
+                ];
+                let (mut embeddings, mut window) = (tokens.clone(), vec![0.0; size * embed_dim]);
+                encoder.run(&inputs, &mut [&mut embeddings, &mut window])?;
+            }
+        }
+        Ok(())
+    }
+
     /// Start of a patch behind the start of the recording, seconds.
     pub fn onset_s(&self, patch: u64) -> f64 {
         patch as f64 * EPOCH_S as f64 / self.epoch_patches as f64
+    }
+
+    /// Patches in `seconds`.
+    pub fn patches_in(&self, seconds: f64) -> usize {
+        (seconds * self.epoch_patches as f64 / EPOCH_S as f64) as usize
     }
 
     /// `patches` [n, patch_samples] to `tokens` [n, E].
@@ -294,113 +342,5 @@ impl WindowEncoder {
             present: &self.present[..self.filled],
             window: &self.window,
         }
-    }
-}
-
-/// The night's contextual 5-s embeddings, as the heads take them.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TokenLog {
-    embed_dim: usize,
-    tokens: Vec<f32>,
-    present: Vec<f32>,
-}
-
-impl TokenLog {
-    /// An empty log of embeddings of length `embed_dim`.
-    pub fn new(embed_dim: usize) -> Self {
-        Self { embed_dim, tokens: Vec::new(), present: Vec::new() }
-    }
-
-    /// Number of 5-s positions.
-    pub fn len(&self) -> usize {
-        self.present.len() / Modality::COUNT
-    }
-
-    /// No position yet.
-    pub fn is_empty(&self) -> bool {
-        self.present.is_empty()
-    }
-
-    /// E.
-    pub fn embed_dim(&self) -> usize {
-        self.embed_dim
-    }
-
-    /// Values of one position: M x E.
-    pub fn width(&self) -> usize {
-        Modality::COUNT * self.embed_dim
-    }
-
-    /// Tokens [n, M, E] and presence [n, M] of a range of positions.
-    pub fn rows(&self, rows: std::ops::Range<usize>) -> (&[f32], &[f32]) {
-        let (width, cells) = (self.width(), Modality::COUNT);
-        (
-            &self.tokens[rows.start * width..rows.end * width],
-            &self.present[rows.start * cells..rows.end * cells],
-        )
-    }
-
-    /// [len, M, E]: zero where absent.
-    pub fn tokens(&self) -> &[f32] {
-        &self.tokens
-    }
-
-    /// [len, M]: 1.0 or 0.0.
-    pub fn present(&self) -> &[f32] {
-        &self.present
-    }
-
-    /// Drops everything behind position `len`: an open window is written anew as it fills.
-    pub fn truncate(&mut self, len: usize) {
-        self.tokens.truncate(len * Modality::COUNT * self.embed_dim);
-        self.present.truncate(len * Modality::COUNT);
-    }
-
-    /// Gives back the memory of what was dropped.
-    pub fn shrink(&mut self) {
-        self.tokens.shrink_to_fit();
-        self.present.shrink_to_fit();
-    }
-
-    /// Appends `rows` positions with everything absent.
-    pub fn grow(&mut self, rows: usize) {
-        let len = self.len() + rows;
-        self.tokens.resize(len * Modality::COUNT * self.embed_dim, 0.0);
-        self.present.resize(len * Modality::COUNT, 0.0);
-    }
-
-    /// Writes one modality's `embeddings` [n, E] and `present` `[n]` from position `first` on;
-    /// the positions must be there already.
-    pub fn write(&mut self, first: usize, modality: Modality, embeddings: &[f32], present: &[f32]) {
-        for (row, &is_present) in present.iter().enumerate() {
-            let cell = (first + row) * Modality::COUNT + modality.index();
-            self.present[cell] = is_present;
-            let token = &mut self.tokens[cell * self.embed_dim..][..self.embed_dim];
-            if is_present > 0.0 {
-                token.copy_from_slice(&embeddings[row * self.embed_dim..][..self.embed_dim]);
-            } else {
-                token.fill(0.0);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn absent_tokens_are_zero_whatever_the_encoder_said() {
-        let mut log = TokenLog::new(2);
-        log.grow(3);
-        log.write(1, Modality::Ekg, &[1.0, 2.0, 3.0, 4.0], &[0.0, 1.0]);
-        assert_eq!(log.len(), 3);
-        let ekg = |row: usize| {
-            let cell = row * Modality::COUNT + Modality::Ekg.index();
-            (log.present()[cell], log.tokens()[cell * 2..][..2].to_vec())
-        };
-        assert_eq!(ekg(0), (0.0, vec![0.0, 0.0]));
-        assert_eq!(ekg(1), (0.0, vec![0.0, 0.0]));
-        assert_eq!(ekg(2), (1.0, vec![3.0, 4.0]));
     }
 }

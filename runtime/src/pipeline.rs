@@ -45,6 +45,9 @@ const RING_S: f64 = 120.0;
 /// The same of a live session: as long may the pipeline stand still without losing a sample.
 const LIVE_RING_S: f64 = 300.0;
 
+/// Channels of a modality for which plans are compiled before a session; no more come from sensors.
+const MOST_CHANNELS: usize = 16;
+
 /// A bundle's networks on an engine.
 pub struct Network {
     manifest: Manifest,
@@ -117,6 +120,20 @@ impl Network {
             apnea.night(&log)?;
         }
         Ok(())
+    }
+
+    /// Runs every shape of the live pass once. An engine compiles a plan for each, which would delay
+    /// the first stages of a session.
+    ///
+    /// # Errors
+    /// [`InferError`] of the first graph that does not run.
+    pub fn warm_up(&self) -> Result<(), InferError> {
+        let most = self.manifest.base.max_channels.values().copied().max();
+        self.base.warm_up(most.unwrap_or(1).min(MOST_CHANNELS))?;
+        match &self.staging {
+            Some(stager) => stager.warm_up(self.base.epoch_patches),
+            None => Ok(()),
+        }
     }
 
     /// Runs of the encoder that sessions have shared so far, by size as in

@@ -103,6 +103,25 @@ impl Stager {
         self.live_context
     }
 
+    /// Stages zeros as a live session begins, once in every length up to [`Stager::live_context`]: see
+    /// [`BaseNetwork::warm_up`](crate::encode::BaseNetwork::warm_up).
+    ///
+    /// # Errors
+    /// [`InferError`] of the first run that fails.
+    pub fn warm_up(self: &Arc<Self>, epoch_patches: usize) -> Result<(), InferError> {
+        let mut log = TokenLog::new(self.embed_dim);
+        let mut live = LiveStager::new(self.clone());
+        let zeros = vec![0.0; epoch_patches * self.embed_dim];
+        while log.len() < self.live_context {
+            let first = log.len();
+            log.grow(epoch_patches);
+            log.write(first, Modality::Bas, &zeros, &vec![1.0; epoch_patches]);
+            live.stage(&log, first)?;
+            live.settle(&log);
+        }
+        Ok(())
+    }
+
     /// Number of stretches [`Stager::night`] needs for `tokens` tokens.
     pub fn stretches(&self, tokens: usize) -> usize {
         stretches(tokens, self.max_seq_length).len()
@@ -173,9 +192,11 @@ impl Stager {
     }
 }
 
-/// The live side of staging: pooled rows of all settled tokens, and of the open window.
+/// The live side of staging: pooled rows of the tokens it looks back on, and of the open window.
 pub struct LiveStager {
     stager: Arc<Stager>,
+    /// Token of the first row below: nothing before it is looked at any more.
+    first: usize,
     /// [n, E] pooled rows and [n] presence.
     x: Vec<f32>,
     present: Vec<f32>,
@@ -185,7 +206,7 @@ pub struct LiveStager {
 impl LiveStager {
     /// Nothing seen yet.
     pub fn new(stager: Arc<Stager>) -> Self {
-        Self { stager, x: Vec::new(), present: Vec::new(), settled: 0 }
+        Self { stager, first: 0, x: Vec::new(), present: Vec::new(), settled: 0 }
     }
 
     /// Stages the log's tokens from `first` on with the last [`Stager::live_context`] tokens
@@ -197,8 +218,8 @@ impl LiveStager {
     pub fn stage(&mut self, log: &TokenLog, first: usize) -> Result<Vec<Logits>, InferError> {
         let embed_dim = self.stager.embed_dim;
         let len = log.len();
-        self.x.truncate(self.settled * embed_dim);
-        self.present.truncate(self.settled);
+        self.x.truncate((self.settled - self.first) * embed_dim);
+        self.present.truncate(self.settled - self.first);
         let positions: Vec<i64> = (self.settled..len)
             .map(|token| live_position(token, self.stager.max_seq_length))
             .collect();
@@ -209,8 +230,8 @@ impl LiveStager {
         let context = self.stager.live_context;
         let from = len.saturating_sub(context);
         // Padded to one length: masked in the attention, left out of the recurrence.
-        let mut x = self.x[from * embed_dim..].to_vec();
-        let mut present = self.present[from..].to_vec();
+        let mut x = self.x[(from - self.first) * embed_dim..].to_vec();
+        let mut present = self.present[from - self.first..].to_vec();
         x.resize(context * embed_dim, 0.0);
         present.resize(context, 0.0);
         let logits = self.stager.logits(x, &present, len - from)?;
@@ -220,6 +241,11 @@ impl LiveStager {
     /// The log's tokens so far will not change any more.
     pub fn settle(&mut self, log: &TokenLog) {
         self.settled = log.len();
+        let passed = self.settled.saturating_sub(self.stager.live_context + self.first);
+        let passed = passed.min(self.present.len());
+        self.x.drain(..passed * self.stager.embed_dim);
+        self.present.drain(..passed);
+        self.first += passed;
     }
 
     /// Takes over a log of windows of `window` tokens that another stager has settled, as if they
@@ -228,10 +254,10 @@ impl LiveStager {
     /// # Errors
     /// [`InferError`] of the engine.
     pub fn take_over(&mut self, log: &TokenLog, window: usize) -> Result<(), InferError> {
-        let (len, embed_dim) = (log.len(), self.stager.embed_dim);
+        let len = log.len();
         let from = len.saturating_sub(self.stager.live_context);
         let from = from - from % window.max(1);
-        self.x = vec![0.0; from * embed_dim];
+        (self.first, self.x) = (from, Vec::new());
         // In the same blocks as while the windows were open, so that not a bit differs.
         for start in (from..len).step_by(window.max(1)) {
             let rows = start..len.min(start + window);
@@ -241,7 +267,7 @@ impl LiveStager {
                 .collect();
             self.x.extend(self.stager.pool.rows(log.rows(rows), Some(&positions), WINDOW_STEP)?);
         }
-        self.present = any_present(log, 0..len);
+        self.present = any_present(log, from..len);
         self.settled = len;
         Ok(())
     }

@@ -32,9 +32,11 @@ pub(super) fn run(
     stop: &Arc<AtomicBool>,
 ) -> Result<(), Failure> {
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("beds.sfm-out"));
+    let setup = Setup::open_shared(args, threads)?;
+    setup.network.warm_up().map_err(Failure::bundle)?;
     let ward = Ward {
         args: args.clone(),
-        setup: Arc::new(Setup::open_shared(args, threads)?),
+        setup: Arc::new(setup),
         out: out.clone(),
         clock,
         beds: service.beds(),

@@ -70,6 +70,7 @@ fn one(
     }
     let args = place.completed(args);
     let setup = Setup::open(&args, threads)?;
+    setup.network.warm_up().map_err(Failure::bundle)?;
     let (session, files) = place.session(&args, &setup, &out, clock)?;
     let (to, from) = hub::queue();
     let names: Vec<String> = endpoints.iter().map(ToString::to_string).collect();

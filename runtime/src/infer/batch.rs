@@ -64,6 +64,11 @@ impl BatchedSession {
         }
     }
 
+    /// The graph itself.
+    pub fn graph(&self) -> &dyn Session {
+        &*self.inner
+    }
+
     /// Batches run so far, by size as in [`SIZES`].
     pub fn runs(&self) -> [u64; SIZES.len()] {
         std::array::from_fn(|index| self.runs[index].load(Ordering::Relaxed))

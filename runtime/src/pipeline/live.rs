@@ -17,6 +17,9 @@ use crate::intake::{Intake, ModalityIntake, Normalization};
 use crate::journal::{JournalEpoch, JournalModality, JournalWindow};
 use crate::staging::{EpochSignal, LiveStager, Logits, score_epoch, scored_epoch};
 
+/// Night for whose tokens a live session claims memory when it begins, seconds.
+const LIVE_ROOM_S: f64 = 12.0 * 3600.0;
+
 /// The live pass between two epochs.
 pub(super) struct Live<'n, 's> {
     network: &'n Network,
@@ -49,11 +52,12 @@ impl<'n, 's> Live<'n, 's> {
         mut session: Option<LiveSession<'s>>,
     ) -> Self {
         let lanes = Lane::of(network, intake);
+        let room = session.as_ref().map_or(0, |_| network.base.patches_in(LIVE_ROOM_S));
         let settled = session.as_mut().map(|s| std::mem::take(&mut s.settled)).unwrap_or_default();
         Self {
             network,
             lanes,
-            log: TokenLog::new(network.base.embed_dim),
+            log: TokenLog::with_room(network.base.embed_dim, room),
             stager: network.staging.clone().map(LiveStager::new),
             window_logits: Vec::new(),
             encoded: true,
