@@ -179,6 +179,7 @@ impl Session {
         if self.refused.contains(&hello.device) {
             return Ok(false);
         }
+        self.hang_up(link, hello.device);
         let axis = self.axis;
         let index = match self.devices.iter().position(|d| d.id == hello.device) {
             Some(index) => index,
@@ -213,6 +214,16 @@ impl Session {
         }
         device.hello(hello, &axis, now_s, out);
         Ok(true)
+    }
+
+    /// Behind a link there is one device: another one that says hello there takes its place.
+    fn hang_up(&mut self, link: LinkId, caller: u64) {
+        let displaced = |d: &Device| d.link == Some(link) && d.id != caller;
+        if self.axis.started_s.is_none() {
+            self.devices.retain(|device| !displaced(device));
+        } else if let Some(device) = self.devices.iter_mut().find(|d| displaced(d)) {
+            device.link = None;
+        }
     }
 
     /// A device's message other than hello.
@@ -314,3 +325,7 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;
