@@ -23,7 +23,7 @@ use crate::pipeline::{
 };
 use crate::recorder::{self, AnnotationSink, RecorderThread};
 use crate::service::health::{Health, Phase};
-use crate::sink::{self, Place, Sinks, WhenFull};
+use crate::sink::{self, Place, WhenFull};
 use crate::source::{self, Source};
 
 /// How long the disk may take to close the recording: when somebody waits for it, and at the end.
@@ -155,8 +155,7 @@ impl Bed<'_> {
         let place = Place { out_dir: self.out, study: &study, recording, labels, resumed };
         let mut sinks = output::sinks(self.args, &place)?;
         sinks.push(Box::new(AnnotationSink(recorder.annotations())));
-        let sinks = Sinks::start(sinks, WhenFull::Drop).map_err(Failure::run)?;
-        Ok(Output { sinks, json: self.args.json, shown: Ok(()) })
+        Output::start(sinks, WhenFull::Drop, self.args.json, false)
     }
 
     /// The live pass, to the end of the source.
@@ -236,7 +235,8 @@ impl Bed<'_> {
         let mut recording = source::open(recording).map_err(Failure::input)?;
         recording.select(&study.used());
         study.started.duration_s = recording.info().duration_s;
-        let mut progress = study.begin(Pass::Final, Instant::now(), |event| output.send(event));
+        study.begin(Pass::Final, |event| output.send(event));
+        let mut progress = study.progress(Instant::now());
         let health = witness.health();
         let mut around = Surroundings {
             emit: &mut |event| output.send(event),
