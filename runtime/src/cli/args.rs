@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 
 use super::endpoints::LinkArgs;
+use super::tui::TuiArgs;
 use crate::infer::backend::BackendChoice;
 use crate::night::Sex;
 use crate::publish::PublishArgs;
@@ -216,6 +217,9 @@ pub struct RunArgs {
     /// The live page.
     #[command(flatten)]
     pub web: WebArgs,
+    /// The picture in the terminal.
+    #[command(flatten)]
+    pub tui: TuiArgs,
     /// Model bundle [default: the built-in one]
     #[arg(long, value_name = "FILE.sfm")]
     pub bundle: Option<PathBuf>,
@@ -337,6 +341,7 @@ impl RunArgs {
             formats: self.formats.or(file.formats),
             publish: self.publish.or(file.publish),
             web: self.web.or(file.web),
+            tui: self.tui.or(file.tui),
             bundle: self.bundle.clone().or(file.bundle),
             out: self.out.clone().or(file.out),
             pass: self.pass.or(file.pass),

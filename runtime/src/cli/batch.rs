@@ -270,7 +270,7 @@ impl Archive {
         if worked.done > 0 {
             let per_hour = worked.recorded_s / worked.elapsed_s * 3600.0 / NIGHT_S;
             text += &format!(
-                "{} in this run, {} h of sleep in {} s: {} nights/h\n",
+                "{} in this run, {} h of recording in {} s: {} nights/h\n",
                 worked.done,
                 figure(worked.recorded_s / 3600.0),
                 figure(worked.elapsed_s),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::args::{Passes, RunArgs};
 use super::output::{self, Output};
+use super::progress::Progress;
 use super::session_files::{Files, create};
 use super::setup::{Setup, Study, failed, interrupted, stage_changes};
 use super::summary::{self, StageChanges};
@@ -236,20 +237,20 @@ impl Bed<'_> {
         recording.select(&study.used());
         study.started.duration_s = recording.info().duration_s;
         study.begin(Pass::Final, |event| output.send(event));
-        let mut progress = study.progress(Instant::now());
+        let mut progress = study.progress(!self.args.tui.tui, Instant::now());
         let health = witness.health();
         let mut around = Surroundings {
             emit: &mut |event| output.send(event),
             progress: &mut |position_s| {
                 health.heartbeat.touch();
-                progress.at(position_s);
+                progress.iter_mut().for_each(|progress| progress.at(position_s));
             },
             stop: self.stop,
         };
         let options = Options { stats: Some(live.stats.clone()), ..self.options() };
         let (montage, network) = (&study.montage, &self.setup.network);
         let last = final_pass(&mut recording, montage, network, &options, &mut around);
-        progress.finish();
+        progress.into_iter().for_each(Progress::finish);
         let last = last.map_err(|e| failed(e, self.out))?;
         let changed = stage_changes(&live.hypnogram, &last.hypnogram);
         Ok((last, Some(changed), true))

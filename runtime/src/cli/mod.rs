@@ -18,6 +18,7 @@ mod run;
 mod session_files;
 mod setup;
 pub mod summary;
+pub mod tui;
 mod witness;
 
 use std::io::{ErrorKind, Write};

@@ -15,12 +15,16 @@ pub(super) fn sinks(args: &RunArgs, place: &Place<'_>) -> Result<Vec<Box<dyn Sin
     sinks.extend(args.report.sinks(place).map_err(Failure::run)?);
     sinks.extend(args.formats.sinks(place).map_err(Failure::run)?);
     sinks.extend(args.publish.sinks(place).map_err(Failure::run)?);
+    sinks.extend(args.tui.sinks(place, args.replay.is_some()).map_err(Failure::run)?);
     Ok(sinks)
 }
 
 /// Whether somebody looks at the signals themselves.
 pub(super) fn want_signals(args: &RunArgs) -> bool {
-    args.report.want_signals() || args.publish.want_signals() || args.web.web.is_some()
+    args.report.want_signals()
+        || args.publish.want_signals()
+        || args.web.web.is_some()
+        || args.tui.tui
 }
 
 /// Where events go: the sinks, and stdout with `--json`.

@@ -177,7 +177,7 @@ impl<'a> Replay<'a> {
         stop: &AtomicBool,
     ) -> Result<PassOutcome, Failure> {
         self.study.begin(pass, |event| output.send(event));
-        let mut progress = (!self.quiet).then(|| self.study.progress(begun));
+        let mut progress = self.study.progress(!self.quiet && !self.args.tui.tui, begun);
         let mut around = Surroundings {
             emit: &mut |event| output.send(event),
             progress: &mut |position_s| {

@@ -168,9 +168,9 @@ impl Study {
         }
     }
 
-    /// The progress of the pass that has begun, in sight of the user.
-    pub fn progress(&self, begun: Instant) -> Progress {
-        Progress::new(self.started.duration_s, self.started.pass, begun)
+    /// The progress of the pass that has begun, unless it is shown elsewhere.
+    pub fn progress(&self, is_shown: bool, begun: Instant) -> Option<Progress> {
+        is_shown.then(|| Progress::new(self.started.duration_s, self.started.pass, begun))
     }
 }
 
