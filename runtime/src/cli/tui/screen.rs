@@ -30,7 +30,9 @@ impl Screen {
         stop::before_exit(give_back);
         let entered = enable_raw_mode()
             .and_then(|()| execute!(stdout(), EnterAlternateScreen))
-            .and_then(|()| Terminal::new(CrosstermBackend::new(stdout())));
+            .and_then(|()| Terminal::new(CrosstermBackend::new(stdout())))
+            // Not every terminal has another screen, and what is drawn takes an empty one for granted.
+            .and_then(|mut terminal| terminal.clear().map(|()| terminal));
         match entered {
             Ok(terminal) => Ok(Self { terminal }),
             Err(e) => {

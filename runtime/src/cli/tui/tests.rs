@@ -12,7 +12,7 @@ fn picture(state: &State, width: u16, height: u16) -> String {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a terminal");
     terminal.draw(|frame| draw(frame, state)).expect("drawn");
     let buffer = terminal.backend().buffer();
-    let rows = buffer.content().chunks(usize::from(width));
+    let rows = buffer.content().chunks(usize::from(width).max(1));
     let text = |row: &[ratatui::buffer::Cell]| row.iter().map(|c| c.symbol()).collect::<String>();
     rows.map(|row| text(row) + "\n").collect()
 }
