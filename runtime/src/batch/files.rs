@@ -3,12 +3,13 @@
 //! renamed into place, and who finds that another night has ended meanwhile writes once more. So
 //! the last one to write has seen all nights, whoever it is.
 
+use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use super::archive::Entry;
 use super::cohort::{self, Frame, Row};
-use super::marker::{FILE_NAME, Identity, Marker};
+use super::marker::{FILE_NAME, Identity, Marker, Status};
 use super::page::{self, Page};
 
 /// How often a batch begins again because another shard's nights end meanwhile. Shards whose turn
@@ -23,14 +24,26 @@ pub struct Collected {
     pub pending: usize,
 }
 
-/// Reads the folders of `entries` below `out`, each as `identities` says it has to be.
-pub fn collect(out: &Path, entries: &[Entry], identities: &[Identity]) -> Collected {
+/// Reads the folders of `entries` below `out`, each as `identities` says it has to be. `failed` has
+/// by name the failures of this run, for those that no marker could be left of.
+pub fn collect(
+    out: &Path,
+    entries: &[Entry],
+    identities: &[Identity],
+    failed: &BTreeMap<String, String>,
+) -> Collected {
+    let unmarked = |identity: &Identity| {
+        let reason = Some(failed.get(&identity.recording)?.clone());
+        let identity = identity.clone();
+        Some(Marker { identity, status: Status::Failed, reason, quality: None })
+    };
     let rows: Vec<Row> = entries
         .iter()
         .zip(identities)
         .filter_map(|(entry, identity)| {
             let folder = out.join(&entry.folder);
-            Marker::read(&folder, identity).map(|marker| cohort::row(entry, &folder, &marker))
+            let marker = Marker::read(&folder, identity).or_else(|| unmarked(identity))?;
+            Some(cohort::row(entry, &folder, &marker))
         })
         .collect();
     let pending = entries.len() - rows.len();
@@ -45,13 +58,14 @@ pub fn write(
     out: &Path,
     entries: &[Entry],
     identities: &[Identity],
+    failed: &BTreeMap<String, String>,
     frame: &Frame<'_>,
     page: &Page<'_>,
 ) -> Result<Collected, String> {
     let mut round = 1;
     loop {
         let before = state(out, entries);
-        let collected = collect(out, entries, identities);
+        let collected = collect(out, entries, identities, failed);
         write_once(out, &collected, frame, page)?;
         if round == MAX_ROUNDS || state(out, entries) == before {
             return Ok(collected);

@@ -53,7 +53,7 @@ pub(super) fn run(args: &BatchArgs) -> Result<(), Failure> {
     } else {
         archive.work_off(args, &of_a_run, threads)?
     };
-    let collected = archive.collect(&bundle)?;
+    let collected = archive.collect(&bundle, &worked)?;
     archive.conclude(&worked, &collected)
 }
 
@@ -239,7 +239,7 @@ impl Archive {
     }
 
     /// Table and page of all shards' nights.
-    fn collect(&self, bundle: &Bundle) -> Result<Collected, Failure> {
+    fn collect(&self, bundle: &Bundle, worked: &Worked) -> Result<Collected, Failure> {
         let manifest = bundle.manifest();
         let (labels, sha256) = (labels(bundle)?, bundle.sha256());
         let frame = Frame {
@@ -254,7 +254,9 @@ impl Archive {
             training_data: &manifest.training.data,
             caution: manifest.training.caution(),
         };
-        files::write(&self.out, &self.entries, &self.identities, &frame, &page)
+        let failed = worked.failed.iter();
+        let failed = failed.map(|(name, f)| (name.clone(), super::one_line(&f.message))).collect();
+        files::write(&self.out, &self.entries, &self.identities, &failed, &frame, &page)
             .map_err(Failure::run)
     }
 
