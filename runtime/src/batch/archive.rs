@@ -174,6 +174,8 @@ fn below(root: &Path, path: &Path) -> PathBuf {
 
 /// The absolute path, without `.` and `..` and without following links.
 fn absolute(path: &Path) -> PathBuf {
+    // The folder of a file that is named without one.
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let mut plain = PathBuf::new();
     for part in std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).components() {
         match part {

@@ -139,50 +139,20 @@ impl Archive {
         threads: usize,
     ) -> Result<Worked, Failure> {
         let (own, open) = self.own();
-        let Shard { index, count } = self.shard;
-        if count > 1 {
-            say(&format!(
-                "shard {} of {count}: {own} of {} recordings",
-                index + 1,
-                self.entries.len()
-            ));
-        }
-        if own > open.len() {
-            say(&format!("{} of {own} recordings are done already", own - open.len()));
-        }
+        self.announce(own, open.len());
         let mut worked = Worked { wanted: open.len(), ..Worked::default() };
         if open.is_empty() {
             return Ok(worked);
         }
-        // Nights run beside the workers and not on them, as beds do.
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .map_err(|e| Failure::run(format!("the worker threads cannot start: {e}")))?;
-        let stop = Arc::new(AtomicBool::new(false));
-        signals::on_signal(stop.clone()).map_err(Failure::run)?;
+        let stop = start_workers(threads)?;
         let setup = Setup::open_for_many(of_a_run, threads)?;
         say(&format!("backend: {}", setup.backend.why));
         let begun = Instant::now();
         let nights = Nights::new(open.len(), begun);
         let work = |&at: &usize| self.night(at, &setup, of_a_run, &stop);
         let ended = |place: usize, result: Option<Result<f64, Failure>>| {
-            let at = open[place];
             let result = result.unwrap_or_else(|| Err(Failure::run("its run broke down")));
-            // What a stop cut short is neither done nor failed.
-            let cut = stop.load(Ordering::Relaxed) && result.is_err();
-            nights.ended(&self.entries[at].name, if cut { Ended::Cut } else { Ended::of(&result) });
-            match result {
-                Ok(recorded_s) => {
-                    worked.done += 1;
-                    worked.recorded_s += recorded_s;
-                }
-                Err(failure) if !cut => {
-                    self.mark_failed(at, &failure);
-                    worked.failed.push((self.entries[at].name.clone(), failure));
-                }
-                Err(_) => {}
-            }
+            self.ended(open[place], result, &stop, &nights, &mut worked);
         };
         each(&open, args.jobs, &stop, work, ended, || nights.tick())
             .map_err(|e| Failure::run(format!("no thread for a recording can start: {e}")))?;
@@ -190,6 +160,42 @@ impl Archive {
         worked.elapsed_s = begun.elapsed().as_secs_f64();
         worked.interrupted = stop.load(Ordering::Relaxed);
         Ok(worked)
+    }
+
+    fn announce(&self, own: usize, open: usize) {
+        let Shard { index, count } = self.shard;
+        if count > 1 {
+            let all = self.entries.len();
+            say(&format!("shard {} of {count}: {own} of {all} recordings", index + 1));
+        }
+        if own > open {
+            say(&format!("{} of {own} recordings are done already", own - open));
+        }
+    }
+
+    /// A recording's run has ended. What a stop cut short is neither done nor failed.
+    fn ended(
+        &self,
+        at: usize,
+        result: Result<f64, Failure>,
+        stop: &AtomicBool,
+        nights: &Nights,
+        worked: &mut Worked,
+    ) {
+        let name = &self.entries[at].name;
+        let is_cut = stop.load(Ordering::Relaxed) && result.is_err();
+        nights.ended(name, if is_cut { Ended::Cut } else { Ended::of(&result) });
+        match result {
+            Ok(recorded_s) => {
+                worked.done += 1;
+                worked.recorded_s += recorded_s;
+            }
+            Err(failure) if !is_cut => {
+                self.mark_failed(at, &failure);
+                worked.failed.push((name.clone(), failure));
+            }
+            Err(_) => {}
+        }
     }
 
     /// One recording, to its marker; returns how long it is, seconds.
@@ -264,35 +270,27 @@ impl Archive {
     fn conclude(&self, worked: &Worked, collected: &Collected) -> Result<(), Failure> {
         let (all, out) = (self.entries.len(), self.out.display().to_string());
         let failed = collected.rows.iter().filter(|row| row.reason.is_some()).count();
-        let done = collected.rows.len() - failed;
-        let mut text = format!(
-            "{done} of {all} recordings done, {failed} failed, {} to do\n",
-            collected.pending
-        );
+        let (done, pending) = (collected.rows.len() - failed, collected.pending);
+        let mut text =
+            format!("{done} of {all} recordings done, {failed} failed, {pending} to do\n");
         if worked.done > 0 {
-            let per_hour = worked.recorded_s / worked.elapsed_s * 3600.0 / NIGHT_S;
             text += &format!(
                 "{} in this run, {} h of recording in {} s: {} nights/h\n",
                 worked.done,
                 figure(worked.recorded_s / 3600.0),
                 figure(worked.elapsed_s),
-                figure(per_hour)
+                figure(worked.recorded_s / worked.elapsed_s * 3600.0 / NIGHT_S)
             );
         }
         for (name, failure) in worked.failed.iter().take(SHOWN_FAILURES) {
-            text += &format!(
-                "failed: {}: {}\n",
-                shown(name),
-                shown(&super::one_line(&failure.message))
-            );
+            let reason = super::one_line(&failure.message);
+            text += &format!("failed: {}: {}\n", shown(name), shown(&reason));
         }
         if worked.failed.len() > SHOWN_FAILURES {
             text += &format!("and {} more\n", worked.failed.len() - SHOWN_FAILURES);
         }
-        text += &format!(
-            "Table, page and failures: {}\n",
-            shown(&format!("{out}/cohort.csv, cohort.parquet, cohort.html, failures.csv"))
-        );
+        let out_shown = shown(&out);
+        text += &format!("In {out_shown}: cohort.csv, cohort.parquet, cohort.html, failures.csv\n");
         text += "Research software, not a medical device.\n";
         show(&text)?;
         self.verdict(worked, &out)
@@ -318,6 +316,18 @@ impl Archive {
             "{failed} of {wanted} recordings failed; {out}/failures.csv says why, the same command tries them again"
         )))
     }
+}
+
+/// Workers for all recordings, and the flag that a signal sets. Recordings run beside the workers
+/// and not on them, as beds do.
+fn start_workers(threads: usize) -> Result<Arc<AtomicBool>, Failure> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|e| Failure::run(format!("the worker threads cannot start: {e}")))?;
+    let stop = Arc::new(AtomicBool::new(false));
+    signals::on_signal(stop.clone()).map_err(Failure::run)?;
+    Ok(stop)
 }
 
 /// Untrusted text for a terminal.

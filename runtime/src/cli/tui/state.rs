@@ -114,10 +114,7 @@ impl State {
             }
             Event::Warning { message } => self.log(&format!("warning: {message}")),
             Event::Night(night) => self.nights.push(night.pass),
-            Event::Window(window) => {
-                let end = f64::from(window.first_patch + window.patches) * 5.0;
-                self.position_s = self.position_s.max(end);
-            }
+            Event::Window(_) => {}
         }
     }
 
