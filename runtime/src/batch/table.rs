@@ -118,7 +118,7 @@ impl Table {
             match &column.values {
                 Values::Text(values) => write_column::<_, ByteArrayType>(
                     &mut group,
-                    values.iter().map(|v| v.as_deref().map(|text| ByteArray::from(text))),
+                    values.iter().map(|v| v.as_deref().map(ByteArray::from)),
                 ),
                 Values::Count(values) => {
                     write_column::<_, Int64Type>(&mut group, values.iter().copied())
