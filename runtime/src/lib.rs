@@ -3,6 +3,7 @@
 //! The straight line is [`pipeline`]; everything else is a step of it or one of the seams
 //! [`source::Source`], [`infer::Session`] and [`sink::Sink`].
 
+pub mod batch;
 pub mod cli;
 pub mod dsp;
 pub mod edf;

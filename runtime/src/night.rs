@@ -29,6 +29,16 @@ pub enum Sex {
     M,
 }
 
+impl Sex {
+    /// `f` or `m`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Sex::F => "f",
+            Sex::M => "m",
+        }
+    }
+}
+
 /// What the hazards need to know of the person.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Demographics {

@@ -5,14 +5,14 @@
 //! Epochs that were not staged (`?`) are neither sleep nor wake: they count in the recording
 //! time, the sleep period and the latencies, which are spans of time, and in no stage.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sfm_models::SleepStage;
 
 /// Length of an epoch, minutes.
 const EPOCH_MIN: f64 = crate::staging::EPOCH_S / 60.0;
 
 /// Statistics of a hypnogram of 30-s epochs. Times are minutes, exact to half a minute.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SleepStatistics {
     /// Total recording time (TRT): lights out to lights on, here every epoch, `?` included.
     pub trt_min: f64,
@@ -51,7 +51,7 @@ pub struct SleepStatistics {
 }
 
 /// One value a sleep stage.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct PerStage<T> {
     /// Wakefulness.
     #[serde(rename = "W")]

@@ -279,29 +279,50 @@ fn beds_that_share_runs_have_the_results_of_one_alone() {
     }
 }
 
+/// What the final pass tells on the caller's pool, and the night's tokens.
+fn final_events(network: &Network) -> (Vec<String>, Vec<f32>) {
+    let (mut events, stop) = (Vec::new(), AtomicBool::new(false));
+    let montage = Made::new(SECONDS).montage();
+    let mut around =
+        Surroundings { emit: &mut |event| events.push(event), progress: &mut |_| (), stop: &stop };
+    let stats = measure(&mut Made::new(SECONDS), &montage, network, &mut around);
+    let options = Options { stats: Some(stats.expect("measured")), ..Options::default() };
+    let outcome = final_pass(&mut Made::new(SECONDS), &montage, network, &options, &mut around);
+    (lines(&events), outcome.expect("passes").log.tokens().to_vec())
+}
+
 #[test]
 fn the_final_pass_tells_in_one_order_with_any_number_of_threads() {
     let network = network();
     let told = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
-        pool.install(|| {
-            let (mut events, stop) = (Vec::new(), AtomicBool::new(false));
-            let montage = Made::new(SECONDS).montage();
-            let mut around = Surroundings {
-                emit: &mut |event| events.push(event),
-                progress: &mut |_| (),
-                stop: &stop,
-            };
-            let stats = measure(&mut Made::new(SECONDS), &montage, &network, &mut around);
-            let options = Options { stats: Some(stats.expect("measured")), ..Options::default() };
-            final_pass(&mut Made::new(SECONDS), &montage, &network, &options, &mut around)
-                .expect("passes");
-            lines(&events)
-        })
+        pool.install(|| final_events(&network).0)
     };
     let one = told(1);
     assert!(one.iter().any(|line| line.contains("\"gap\"")));
     for threads in [2, 3, 7] {
         assert_eq!(told(threads), one, "{threads} threads");
+    }
+}
+
+/// What a batch on a GPU does.
+#[test]
+fn recordings_that_share_runs_have_the_results_of_one_alone() {
+    let alone = final_events(&network());
+    let patience = Duration::from_millis(20);
+    let shared = Network::load_shared(&bundle(), &tract(), patience).expect("loads");
+    let nights: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..3).map(|_| scope.spawn(|| final_events(&shared))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a night")).collect()
+    });
+    let runs = shared.shared_runs().expect("they are shared");
+    println!("runs of 1, 2, 4 and 8 windows: {runs:?}");
+    assert!(runs[3] > 0 && runs[2] + runs[3] > runs[0] + runs[1], "windows did not meet: {runs:?}");
+    for (events, tokens) in nights {
+        assert_eq!(events.len(), alone.0.len());
+        let pairs = tokens.iter().zip(&alone.1);
+        let largest = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        println!("tokens of a night among three: largest difference {largest:.1e}");
+        assert!(tokens.len() == alone.1.len() && largest <= 1e-5, "{largest:e}");
     }
 }

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 
 use super::endpoints::LinkArgs;
+use super::tui::TuiArgs;
 use crate::infer::backend::BackendChoice;
 use crate::night::Sex;
 use crate::publish::PublishArgs;
@@ -49,12 +50,116 @@ pub enum Command {
         #[arg(long, value_name = "FILE.sfm")]
         bundle: Option<PathBuf>,
     },
+    /// Work off an archive: every recording of a folder, a pattern or a list, and a table of all
+    Batch(Box<BatchArgs>),
     /// Show or check a model bundle
     Bundle {
         /// What to do with it.
         #[command(subcommand)]
         action: BundleAction,
     },
+}
+
+/// Arguments of a batch. What is not among them is as in a run.
+#[derive(Debug, clap::Args)]
+pub struct BatchArgs {
+    /// Folder, pattern in quotes, or list of files (one a line, # begins a comment)
+    #[arg(value_name = "DIR|GLOB|LIST")]
+    pub input: PathBuf,
+    /// Folder for the results: one folder a recording, the cohort's table and page
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Recordings at a time
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub jobs: usize,
+    /// Only the recordings of part i of n, for n machines with one folder
+    #[arg(long, value_name = "i/n")]
+    pub shard: Option<Shard>,
+    /// Table with the columns recording, age, sex, for the hazards
+    #[arg(long, value_name = "CSV")]
+    pub demographics: Option<PathBuf>,
+    /// Only make table and page anew, of the recordings that are done
+    #[arg(long)]
+    pub collect: bool,
+    /// Model bundle [default: the built-in one]
+    #[arg(long, value_name = "FILE.sfm")]
+    pub bundle: Option<PathBuf>,
+    /// Which passes to run [default: final]
+    #[arg(long)]
+    pub pass: Option<Passes>,
+    /// Engine [default: auto]
+    #[arg(long)]
+    pub backend: Option<BackendChoice>,
+    /// How channels are mapped.
+    #[command(flatten)]
+    pub channels: ChannelArgs,
+    /// The reports.
+    #[command(flatten)]
+    pub report: ReportArgs,
+    /// Files in other programs' formats.
+    #[command(flatten)]
+    pub formats: FormatArgs,
+    /// Worker threads of all recordings together [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// TOML file with arguments of a run
+    #[arg(long, value_name = "TOML")]
+    pub config: Option<PathBuf>,
+}
+
+/// `--shard`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    /// Which part, from 0 on.
+    pub index: u32,
+    /// How many there are.
+    pub count: u32,
+}
+
+impl std::str::FromStr for Shard {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WRONG: &str = "use i/n with i from 1 to n, as 2/8";
+        let (index, count) = text.split_once('/').ok_or(WRONG)?;
+        let (index, count): (u32, u32) =
+            (index.parse().map_err(|_| WRONG)?, count.parse().map_err(|_| WRONG)?);
+        if !(1..=count).contains(&index) {
+            return Err(WRONG);
+        }
+        Ok(Self { index: index - 1, count })
+    }
+}
+
+impl BatchArgs {
+    /// The arguments of each recording's run.
+    ///
+    /// # Errors
+    /// As [`RunArgs::with_config`].
+    pub fn of_a_run(&self) -> Result<RunArgs, String> {
+        let given = RunArgs {
+            bundle: self.bundle.clone(),
+            pass: self.pass,
+            backend: self.backend,
+            channels: self.channels.clone(),
+            report: self.report.clone(),
+            formats: self.formats.clone(),
+            threads: self.threads,
+            config: self.config.clone(),
+            ..RunArgs::default()
+        };
+        let all = given.with_config()?;
+        Ok(RunArgs {
+            bundle: all.bundle,
+            pass: Some(all.pass.unwrap_or(Passes::Final)),
+            backend: all.backend,
+            channels: all.channels,
+            report: all.report,
+            formats: all.formats,
+            threads: all.threads,
+            ..RunArgs::default()
+        })
+    }
 }
 
 /// What to do with a bundle.
@@ -112,6 +217,9 @@ pub struct RunArgs {
     /// The live page.
     #[command(flatten)]
     pub web: WebArgs,
+    /// The picture in the terminal.
+    #[command(flatten)]
+    pub tui: TuiArgs,
     /// Model bundle [default: the built-in one]
     #[arg(long, value_name = "FILE.sfm")]
     pub bundle: Option<PathBuf>,
@@ -233,6 +341,7 @@ impl RunArgs {
             formats: self.formats.or(file.formats),
             publish: self.publish.or(file.publish),
             web: self.web.or(file.web),
+            tui: self.tui.or(file.tui),
             bundle: self.bundle.clone().or(file.bundle),
             out: self.out.clone().or(file.out),
             pass: self.pass.or(file.pass),
@@ -312,6 +421,15 @@ mod tests {
         let both = "[channels]\nchannel-groups = 'a.json'\nchannel-rules = 'b.toml'\n";
         std::fs::write(&path, both).expect("written");
         assert!(from(&[]).expect_err("refused").contains("exclude each other"));
+    }
+
+    #[test]
+    fn a_shard_is_one_of_so_many() {
+        assert_eq!("1/1".parse(), Ok(Shard { index: 0, count: 1 }));
+        assert_eq!("3/3".parse(), Ok(Shard { index: 2, count: 3 }));
+        for text in ["0/3", "4/3", "1", "1/", "/2", "-1/2", "1/0", "a/b", ""] {
+            assert!(text.parse::<Shard>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::args::{Passes, RunArgs};
 use super::output::{self, Output};
+use super::progress::Progress;
 use super::session_files::{Files, create};
 use super::setup::{Setup, Study, failed, interrupted, stage_changes};
 use super::summary::{self, StageChanges};
@@ -23,7 +24,7 @@ use crate::pipeline::{
 };
 use crate::recorder::{self, AnnotationSink, RecorderThread};
 use crate::service::health::{Health, Phase};
-use crate::sink::{self, Place, Sinks, WhenFull};
+use crate::sink::{self, Place, WhenFull};
 use crate::source::{self, Source};
 
 /// How long the disk may take to close the recording: when somebody waits for it, and at the end.
@@ -155,8 +156,7 @@ impl Bed<'_> {
         let place = Place { out_dir: self.out, study: &study, recording, labels, resumed };
         let mut sinks = output::sinks(self.args, &place)?;
         sinks.push(Box::new(AnnotationSink(recorder.annotations())));
-        let sinks = Sinks::start(sinks, WhenFull::Drop).map_err(Failure::run)?;
-        Ok(Output { sinks, json: self.args.json, shown: Ok(()) })
+        Output::start(sinks, WhenFull::Drop, self.args.json, false)
     }
 
     /// The live pass, to the end of the source.
@@ -236,20 +236,21 @@ impl Bed<'_> {
         let mut recording = source::open(recording).map_err(Failure::input)?;
         recording.select(&study.used());
         study.started.duration_s = recording.info().duration_s;
-        let mut progress = study.begin(Pass::Final, Instant::now(), |event| output.send(event));
+        study.begin(Pass::Final, |event| output.send(event));
+        let mut progress = study.progress(!self.args.tui.tui, Instant::now());
         let health = witness.health();
         let mut around = Surroundings {
             emit: &mut |event| output.send(event),
             progress: &mut |position_s| {
                 health.heartbeat.touch();
-                progress.at(position_s);
+                progress.iter_mut().for_each(|progress| progress.at(position_s));
             },
             stop: self.stop,
         };
         let options = Options { stats: Some(live.stats.clone()), ..self.options() };
         let (montage, network) = (&study.montage, &self.setup.network);
         let last = final_pass(&mut recording, montage, network, &options, &mut around);
-        progress.finish();
+        progress.into_iter().for_each(Progress::finish);
         let last = last.map_err(|e| failed(e, self.out))?;
         let changed = stage_changes(&live.hypnogram, &last.hypnogram);
         Ok((last, Some(changed), true))

@@ -3,6 +3,7 @@
 //! unreadable, 4 bundle refused, 5 the run failed.
 
 pub mod args;
+mod batch;
 mod bed;
 mod beds;
 mod bundle;
@@ -17,6 +18,7 @@ mod run;
 mod session_files;
 mod setup;
 pub mod summary;
+pub mod tui;
 mod witness;
 
 use std::io::{ErrorKind, Write};
@@ -66,6 +68,7 @@ pub fn main() -> ExitCode {
         Some(Command::Inspect { file, channels }) => inspect::run(file, channels),
         Some(Command::Bundle { action }) => bundle::run(action),
         Some(Command::Recover { dir, bundle }) => recover::run(dir, bundle.as_deref()),
+        Some(Command::Batch(batch)) => batch::run(batch),
         None => run::run(&args.run),
     };
     match result {

@@ -3,7 +3,7 @@
 use super::args::RunArgs;
 use super::{Failure, say, show};
 use crate::event::Event;
-use crate::sink::{self, Place, Sink, Sinks};
+use crate::sink::{self, Place, Sink, Sinks, WhenFull};
 
 /// Every sink that `args` ask for.
 pub(super) fn sinks(args: &RunArgs, place: &Place<'_>) -> Result<Vec<Box<dyn Sink>>, Failure> {
@@ -15,24 +15,41 @@ pub(super) fn sinks(args: &RunArgs, place: &Place<'_>) -> Result<Vec<Box<dyn Sin
     sinks.extend(args.report.sinks(place).map_err(Failure::run)?);
     sinks.extend(args.formats.sinks(place).map_err(Failure::run)?);
     sinks.extend(args.publish.sinks(place).map_err(Failure::run)?);
+    sinks.extend(args.tui.sinks(place, args.replay.is_some()).map_err(Failure::run)?);
     Ok(sinks)
 }
 
 /// Whether somebody looks at the signals themselves.
 pub(super) fn want_signals(args: &RunArgs) -> bool {
-    args.report.want_signals() || args.publish.want_signals() || args.web.web.is_some()
+    args.report.want_signals()
+        || args.publish.want_signals()
+        || args.web.web.is_some()
+        || args.tui.tui
 }
 
 /// Where events go: the sinks, and stdout with `--json`.
 pub(super) struct Output {
     pub sinks: Sinks,
-    pub json: bool,
+    json: bool,
     /// Why stdout took no more; the files are still written then.
     pub shown: Result<(), Failure>,
+    /// Sinks that failed, where the user is not told at once.
+    kept: Option<Vec<String>>,
 }
 
 impl Output {
-    /// Hands an event to all of them, and tells the user of a sink that failed.
+    /// Starts the thread of `sinks`. One that fails is told on stderr, or kept until the end.
+    pub fn start(
+        sinks: Vec<Box<dyn Sink>>,
+        when_full: WhenFull,
+        json: bool,
+        keep_failures: bool,
+    ) -> Result<Self, Failure> {
+        let sinks = Sinks::start(sinks, when_full).map_err(Failure::run)?;
+        Ok(Self { sinks, json, shown: Ok(()), kept: keep_failures.then(Vec::new) })
+    }
+
+    /// Hands an event to all of them.
     pub fn send(&mut self, event: Event) {
         if self.json && self.shown.is_ok() {
             self.shown = match sink::json_line(&event) {
@@ -42,7 +59,23 @@ impl Output {
         }
         self.sinks.send(event);
         for failure in self.sinks.failures() {
-            say(&format!("warning: {failure}"));
+            tell(&mut self.kept, failure);
         }
+    }
+
+    /// Waits until everything is written. Returns the failures that were kept, and what became of
+    /// stdout.
+    pub fn finish(mut self) -> (Vec<String>, Result<(), Failure>) {
+        for failure in self.sinks.finish() {
+            tell(&mut self.kept, failure);
+        }
+        (self.kept.unwrap_or_default(), self.shown)
+    }
+}
+
+fn tell(kept: &mut Option<Vec<String>>, failure: String) {
+    match kept {
+        Some(kept) => kept.push(failure),
+        None => say(&format!("warning: {failure}")),
     }
 }

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::event::Pass;
 
 /// The night that nights per hour are counted in, seconds.
-const NIGHT_S: f64 = 8.0 * 3600.0;
+pub(super) const NIGHT_S: f64 = 8.0 * 3600.0;
 
 /// Plain lines are at least this far apart, and at least a tenth of the time that has passed, so
 /// that a whole night at the bedside is some 80 lines; a tenth of a known length is reported too.
@@ -101,7 +101,7 @@ fn template(total_s: Option<f64>) -> &'static str {
 }
 
 /// A line may be lost when stderr is closed; the run goes on.
-fn print(text: &str) {
+pub(super) fn print(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
@@ -130,12 +130,12 @@ fn line(pass: Pass, position_s: f64, total_s: Option<f64>, elapsed: Duration) ->
 }
 
 /// Three digits at least.
-fn figure(value: f64) -> String {
+pub(super) fn figure(value: f64) -> String {
     let decimals = if value >= 100.0 { 0 } else { 2 };
     format!("{value:.decimals$}")
 }
 
-fn clock(seconds: f64) -> String {
+pub(super) fn clock(seconds: f64) -> String {
     let s = seconds.max(0.0) as u64;
     format!("{:02}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
 }

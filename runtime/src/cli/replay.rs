@@ -1,4 +1,5 @@
-//! `sfm-stream --replay FILE`: opens everything, runs the passes, shows the summary.
+//! `sfm-stream --replay FILE`: opens everything, runs the passes, shows the summary. A batch runs
+//! each of its recordings through the same [`Replay`], without a word to the user.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,23 +7,40 @@ use std::time::Instant;
 
 use super::args::{Passes, RunArgs, Speed};
 use super::output::{self, Output};
+use super::progress::Progress;
 use super::setup::{Setup, Study, failed, interrupted, stage_changes};
 use super::summary::{self, StageChanges};
 use super::{Failure, say, show};
 use crate::event::Pass;
+use crate::night::Demographics;
 use crate::pipeline::{Options, PassOutcome, Surroundings, final_pass, live_pass, measure};
-use crate::sink::{Place, Sinks, WhenFull};
+use crate::sink::{Place, Sink, WhenFull};
 use crate::source::{self, Recording, Source};
 
-/// What is fixed before the first sample is read.
-struct Replay {
-    setup: Setup,
+/// One recording, and what is fixed before its first sample is read.
+pub(super) struct Replay<'a> {
+    setup: &'a Setup,
+    args: &'a RunArgs,
     recording: Recording,
-    study: Study,
+    /// What its channels are used for.
+    pub study: Study,
     options: Options,
-    args: RunArgs,
     file: PathBuf,
     out_dir: PathBuf,
+    /// No progress and no warnings on stderr: somebody else tells.
+    quiet: bool,
+}
+
+/// What came of a recording.
+pub(super) struct Replayed {
+    /// Of the last pass.
+    pub outcome: PassOutcome,
+    /// Between the passes, where there were two.
+    pub changed: Option<StageChanges>,
+    /// Sinks that failed, if the user was not told yet.
+    pub failures: Vec<String>,
+    /// What became of stdout.
+    shown: Result<(), Failure>,
 }
 
 /// Replays `file`.
@@ -33,17 +51,25 @@ pub(super) fn run(
     stop: &AtomicBool,
 ) -> Result<(), Failure> {
     let begin = Instant::now();
-    let mut replay = Replay::open(args, file, threads)?;
-    let result = replay.run(args.pass.unwrap_or(Passes::Both), stop);
+    let setup = Setup::open(args, threads)?;
+    let out_dir = args.out.clone().unwrap_or_else(|| default_out(file));
+    let mut replay = Replay::open(&setup, args, file, &out_dir, setup.demographics)?;
+    let result = replay.show(stop);
     if args.timings {
-        replay.setup.network.timings().table(begin.elapsed()).lines().for_each(say);
+        setup.network.timings().table(begin.elapsed()).lines().for_each(say);
     }
     result
 }
 
-impl Replay {
-    fn open(args: &RunArgs, file: &Path, threads: usize) -> Result<Self, Failure> {
-        let setup = Setup::open(args, threads)?;
+impl<'a> Replay<'a> {
+    /// Opens `file`, whose results go to `out_dir`.
+    pub fn open(
+        setup: &'a Setup,
+        args: &'a RunArgs,
+        file: &Path,
+        out_dir: &Path,
+        demographics: Option<Demographics>,
+    ) -> Result<Self, Failure> {
         let mut recording = source::open(file).map_err(Failure::input)?;
         let study = setup.study(recording.info(), &file.display().to_string())?;
         recording.select(&study.used());
@@ -51,24 +77,49 @@ impl Replay {
             Speed::Max => None,
             Speed::Times(times) => Some(times),
         };
+        let signals = output::want_signals(args);
         Ok(Self {
-            options: Options {
-                demographics: setup.demographics,
-                speed,
-                stats: None,
-                signals: output::want_signals(args),
-            },
             setup,
+            args,
             recording,
             study,
-            out_dir: args.out.clone().unwrap_or_else(|| default_out(file)),
-            args: args.clone(),
+            options: Options { demographics, speed, stats: None, signals },
             file: file.to_owned(),
+            out_dir: out_dir.to_owned(),
+            quiet: false,
         })
     }
 
-    fn run(&mut self, passes: Passes, stop: &AtomicBool) -> Result<(), Failure> {
+    /// The same without a word on stderr.
+    pub fn quiet(mut self) -> Self {
+        self.quiet = true;
+        self
+    }
+
+    /// Runs the passes and shows the summary.
+    fn show(&mut self, stop: &AtomicBool) -> Result<(), Failure> {
         self.study.explain();
+        let replayed = self.run(Vec::new(), stop)?;
+        if self.args.json {
+            replayed.shown?;
+        } else {
+            let (night, labels) = (&replayed.outcome.night, &self.setup.labels);
+            let (started, changed) = (&self.study.started, replayed.changed);
+            show(&summary::table(night, started, labels, &self.out_dir, changed))?;
+        }
+        if stop.load(Ordering::Relaxed) {
+            return Err(interrupted(&self.out_dir));
+        }
+        Ok(())
+    }
+
+    /// Runs the passes that the arguments ask for into their sinks and `more`. A `stop` ends the
+    /// live pass early and fails the final one.
+    pub fn run(
+        &mut self,
+        more: Vec<Box<dyn Sink>>,
+        stop: &AtomicBool,
+    ) -> Result<Replayed, Failure> {
         let study = self.file.file_stem().unwrap_or_default().to_string_lossy();
         let place = Place {
             out_dir: &self.out_dir,
@@ -77,24 +128,13 @@ impl Replay {
             labels: &self.setup.labels,
             resumed: None,
         };
-        let sinks = output::sinks(&self.args, &place)
-            .and_then(|sinks| Sinks::start(sinks, WhenFull::Wait).map_err(Failure::run))?;
-        let mut output = Output { sinks, json: self.args.json, shown: Ok(()) };
-        let result = self.passes(passes, &mut output, stop);
-        for failure in output.sinks.finish() {
-            say(&format!("warning: {failure}"));
-        }
+        let mut sinks = output::sinks(self.args, &place)?;
+        sinks.extend(more);
+        let mut output = Output::start(sinks, WhenFull::Wait, self.args.json, self.quiet)?;
+        let result = self.passes(self.args.pass.unwrap_or(Passes::Both), &mut output, stop);
+        let (failures, shown) = output.finish();
         let (outcome, changed) = result?;
-        if self.args.json {
-            output.shown?;
-        } else {
-            let (night, labels) = (&outcome.night, &self.setup.labels);
-            show(&summary::table(night, &self.study.started, labels, &self.out_dir, changed))?;
-        }
-        if stop.load(Ordering::Relaxed) {
-            return Err(interrupted(&self.out_dir));
-        }
-        Ok(())
+        Ok(Replayed { outcome, changed, failures, shown })
     }
 
     fn passes(
@@ -136,10 +176,13 @@ impl Replay {
         output: &mut Output,
         stop: &AtomicBool,
     ) -> Result<PassOutcome, Failure> {
-        let mut progress = self.study.begin(pass, begun, |event| output.send(event));
+        self.study.begin(pass, |event| output.send(event));
+        let mut progress = self.study.progress(!self.quiet && !self.args.tui.tui, begun);
         let mut around = Surroundings {
             emit: &mut |event| output.send(event),
-            progress: &mut |position_s| progress.at(position_s),
+            progress: &mut |position_s| {
+                progress.iter_mut().for_each(|progress| progress.at(position_s));
+            },
             stop,
         };
         let carry_out = match pass {
@@ -153,7 +196,7 @@ impl Replay {
             &self.options,
             &mut around,
         );
-        progress.finish();
+        progress.into_iter().for_each(Progress::finish);
         outcome.map_err(|e| failed(e, &self.out_dir))
     }
 }

@@ -13,7 +13,8 @@ use super::summary::StageChanges;
 use super::{Failure, bundle, channel_rules, say};
 use crate::event::{ChannelUse, Event, Pass, SleepEpoch, Started};
 use crate::infer::InferError;
-use crate::infer::backend::{Backend, BackendChoice};
+use crate::infer::backend::{Backend, BackendChoice, Engine};
+use crate::infer::onnxruntime::Device;
 use crate::montage::{ChannelRules, Montage};
 use crate::night::Demographics;
 use crate::pipeline::{Network, PipelineError};
@@ -31,7 +32,8 @@ pub(super) struct Setup {
     rules: ChannelRules,
     /// The bundle.
     pub bundle: Bundle,
-    backend: Backend,
+    /// The engine and why it was chosen.
+    pub backend: Backend,
     /// The bundle's networks on the engine.
     pub network: Network,
     /// Age and sex.
@@ -54,6 +56,17 @@ impl Setup {
     /// Opens the bundle and the engine.
     pub fn open(args: &RunArgs, threads: usize) -> Result<Self, Failure> {
         Self::load(args, threads, Network::load)
+    }
+
+    /// The same for several recordings at a time. On a GPU their windows share batches; on a CPU
+    /// every core has a window of its own anyway.
+    pub fn open_for_many(args: &RunArgs, threads: usize) -> Result<Self, Failure> {
+        Self::load(args, threads, |bundle, backend| match backend.engine {
+            Engine::OnnxRuntime(Device::Cuda(_)) => {
+                Network::load_shared(bundle, backend, BATCH_WITHIN)
+            }
+            _ => Network::load(bundle, backend),
+        })
     }
 
     /// The same for several sessions at a time, whose windows share batches.
@@ -146,14 +159,18 @@ impl Study {
         }
     }
 
-    /// Tells `send` that `pass` begins, and returns its progress.
-    pub fn begin(&mut self, pass: Pass, begun: Instant, mut send: impl FnMut(Event)) -> Progress {
+    /// Tells `send` that `pass` begins.
+    pub fn begin(&mut self, pass: Pass, mut send: impl FnMut(Event)) {
         self.started.pass = pass;
         send(Event::Started(Box::new(self.started.clone())));
         for message in self.warnings.clone() {
             send(Event::Warning { message });
         }
-        Progress::new(self.started.duration_s, pass, begun)
+    }
+
+    /// The progress of the pass that has begun, unless it is shown elsewhere.
+    pub fn progress(&self, is_shown: bool, begun: Instant) -> Option<Progress> {
+        is_shown.then(|| Progress::new(self.started.duration_s, self.started.pass, begun))
     }
 }
 
@@ -210,7 +227,8 @@ fn demographics(args: &RunArgs) -> Result<Option<Demographics>, Failure> {
     }
 }
 
-fn labels(bundle: &Bundle) -> Result<Vec<(String, String)>, Failure> {
+/// Phecode and phenotype of each hazard of the bundle.
+pub(super) fn labels(bundle: &Bundle) -> Result<Vec<(String, String)>, Failure> {
     let labels = bundle.labels().map_err(Failure::bundle)?;
     Ok(labels.into_iter().map(|label| (label.phecode, label.phenotype)).collect())
 }

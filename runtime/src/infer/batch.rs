@@ -12,7 +12,8 @@ use super::{InferError, Input, Session};
 
 /// Calls of one batch. Few sizes: an engine may compile a plan for each.
 pub const SIZES: [usize; 4] = [1, 2, 4, 8];
-const LARGEST: usize = SIZES[SIZES.len() - 1];
+/// The most calls of one batch.
+pub const LARGEST: usize = SIZES[SIZES.len() - 1];
 
 /// A graph whose inputs and outputs all have the batch as their first axis.
 pub struct BatchedSession {

@@ -7,6 +7,7 @@ use super::watch::Watch;
 use super::{Network, PipelineError, Surroundings};
 use crate::encode::TokenLog;
 use crate::event::{EpochStatus, Event, Pass, SleepEpoch};
+use crate::infer::{InferError, batch};
 use crate::intake::{Intake, Normalization};
 use crate::staging::{EpochSignal, score_epoch};
 
@@ -77,11 +78,15 @@ impl<'a> Final<'a> {
             self.taken += size as u64;
         }
         let open = &mut self.lanes[..sizes.len()];
+        let shared = self.network.base.shared.is_some();
         open.par_iter_mut().flat_map(|lane| lane.par_iter_mut()).try_for_each(|lane| {
             lane.encoder.begin();
             lane.encoder.push(&lane.patches, &lane.present)?;
-            lane.encoder.encode().map(drop)
+            if shared { Ok(()) } else { lane.encoder.encode().map(drop) }
         })?;
+        if shared {
+            encode_together(open)?;
+        }
         self.log.grow(rows);
         for (index, &size) in sizes.iter().enumerate() {
             // Window by window: how many are in a batch depends on the threads.
@@ -146,4 +151,24 @@ impl<'a> Final<'a> {
         }
         Ok(scored)
     }
+}
+
+/// Encodes every lane on a network whose runs are shared: from as many threads as a batch has
+/// places, so that one night fills batches and several nights fill each other's.
+fn encode_together(windows: &mut [Vec<Lane>]) -> Result<(), InferError> {
+    let mut shares: Vec<Vec<&mut Lane>> = (0..batch::LARGEST).map(|_| Vec::new()).collect();
+    for (index, lane) in windows.iter_mut().flatten().enumerate() {
+        shares[index % batch::LARGEST].push(lane);
+    }
+    std::thread::scope(|scope| {
+        let encode = |share: Vec<&mut Lane>| {
+            share.into_iter().try_for_each(|lane| lane.encoder.encode().map(drop))
+        };
+        let threads: Vec<_> =
+            shares.into_iter().map(|share| scope.spawn(move || encode(share))).collect();
+        threads.into_iter().try_for_each(|thread| match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })
 }

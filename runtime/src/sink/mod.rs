@@ -24,6 +24,7 @@ pub use self::hdf5::Hdf5Sink;
 pub use self::jsonl::{JsonlSink, json_line, json_text};
 pub use self::night::{NightSink, add_to_night};
 pub use self::queue::{Sinks, WhenFull};
+pub(crate) use self::replace::ReplacedFile;
 use crate::event::Event;
 
 /// Takes events in order.

@@ -10,7 +10,7 @@ use super::SinkError;
 
 /// A file of the output folder and the name it is written under.
 #[derive(Debug)]
-pub(super) struct ReplacedFile {
+pub(crate) struct ReplacedFile {
     path: PathBuf,
     part: PathBuf,
 }

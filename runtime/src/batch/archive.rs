@@ -1,0 +1,216 @@
+//! Which recordings a batch is about: a folder with all that is below it, a pattern, or a list.
+//! Every recording has a name that depends on its own path alone, so that it keeps its folder and
+//! its shard when others come and go. Reads names, never a recording's content. Refuses what
+//! yields no recording at all; one that cannot be read is a failure of its own, later.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+/// Endings of recordings, in any case.
+const ENDINGS: [&str; 4] = ["edf", "bdf", "hdf5", "h5"];
+/// What a folder of results is called.
+const OUT_ENDING: &str = ".sfm-out";
+/// A file that every folder of results holds, and the recordings a live session leaves there.
+const EVENTS: &str = "events.jsonl";
+const OF_A_SESSION: [&str; 2] = ["recording.edf", "recording.bdf"];
+/// A list longer than this is none.
+const MAX_LIST_BYTES: u64 = 64 << 20;
+/// Folders within folders.
+const MAX_DEPTH: usize = 64;
+
+/// One recording of the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its path below the archive without the ending, `/` between the parts. Untrusted text.
+    pub name: String,
+    /// The file.
+    pub file: PathBuf,
+    /// Where its results go, below the batch's folder.
+    pub folder: PathBuf,
+}
+
+/// What `input` names, in the order of the names: a folder, a pattern with `*`, `?`, `[` or `**`,
+/// a list (one path a line, relative to the list's folder; `#` begins a comment), or one
+/// recording. What lies in `out` is left out, as are folders of results and hidden ones.
+///
+/// # Errors
+/// One sentence, if there is no recording, or folder, pattern or list cannot be read.
+pub fn recordings(input: &Path, out: &Path) -> Result<Vec<Entry>, String> {
+    let shown = input.display();
+    let out = fs::canonicalize(out).ok();
+    let (root, files) = match fs::metadata(input) {
+        Ok(metadata) if metadata.is_dir() => {
+            let mut walk = Walk { out, seen: BTreeSet::new(), files: Vec::new() };
+            walk.enter(input, 0).map_err(|e| format!("{shown} cannot be read ({e})"))?;
+            (input.to_owned(), walk.files)
+        }
+        Ok(_) if is_recording(input) => (parent(input), vec![input.to_owned()]),
+        Ok(_) => (parent(input), listed(input)?),
+        Err(e) if !is_pattern(input) => {
+            return Err(format!(
+                "{shown} cannot be opened: {e}; give a folder, a pattern or a list"
+            ));
+        }
+        Err(_) => matching(input, out.as_deref())?,
+    };
+    if files.is_empty() {
+        return Err(format!(
+            "{shown}: no recording there; give a folder with EDF, BDF or HDF5 files, a pattern in quotes, or a list of files"
+        ));
+    }
+    Ok(entries(&root, &files))
+}
+
+/// Which of `shards` parts, counted from 0, the recording `name` is in: the same on every
+/// machine, whatever else the archive holds.
+pub fn shard_of(name: &str, shards: u32) -> u32 {
+    // FNV-1a: short, and the same for ever.
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    // Its low bits alone mix poorly.
+    ((hash ^ (hash >> 32)) % u64::from(shards.max(1))) as u32
+}
+
+/// The folders of an archive.
+struct Walk {
+    out: Option<PathBuf>,
+    /// Folders that were entered, by their true path: links may lead in circles.
+    seen: BTreeSet<PathBuf>,
+    files: Vec<PathBuf>,
+}
+
+impl Walk {
+    fn enter(&mut self, folder: &Path, depth: usize) -> std::io::Result<()> {
+        let place = fs::canonicalize(folder)?;
+        if depth > MAX_DEPTH || self.out.as_ref() == Some(&place) || !self.seen.insert(place) {
+            return Ok(());
+        }
+        let mut paths: Vec<PathBuf> =
+            fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+        paths.sort();
+        let results = folder.join(EVENTS).exists();
+        for path in paths {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with('.') || name.ends_with(OUT_ENDING) {
+                continue;
+            }
+            let kept = !results || OF_A_SESSION.contains(&&*name);
+            if path.is_dir() {
+                // A folder that may not be entered takes nothing from the others.
+                if let Err(e) = self.enter(&path, depth + 1) {
+                    tracing::warn!("{}: passed over ({e})", path.display());
+                }
+            } else if is_recording(&path) && kept {
+                self.files.push(path);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The files that a pattern names, and the folder before its first wildcard.
+fn matching(pattern: &Path, out: Option<&Path>) -> Result<(PathBuf, Vec<PathBuf>), String> {
+    let refuse = |reason: String| format!("{}: {reason}", pattern.display());
+    let text = pattern.to_str().ok_or_else(|| refuse("the pattern is not UTF-8".to_owned()))?;
+    let found = glob::glob(text).map_err(|e| refuse(format!("no pattern: {e}")))?;
+    let root = pattern.components().take_while(|part| !is_pattern(Path::new(part)));
+    let is_result = |path: &Path| {
+        path.iter().any(|part| part.to_string_lossy().ends_with(OUT_ENDING))
+            || out.is_some_and(|out| fs::canonicalize(path).is_ok_and(|path| path.starts_with(out)))
+    };
+    // What cannot be looked into is passed over, as the shell does.
+    let files = found.filter_map(Result::ok).filter(|path| path.is_file() && !is_result(path));
+    Ok((root.collect(), files.collect()))
+}
+
+/// The files of a list.
+fn listed(list: &Path) -> Result<Vec<PathBuf>, String> {
+    let refuse = |reason: String| format!("{}: {reason}", list.display());
+    let mut text = String::new();
+    fs::File::open(list)
+        .and_then(|file| file.take(MAX_LIST_BYTES + 1).read_to_string(&mut text))
+        .map_err(|e| refuse(format!("no list of recordings ({e}); give one path a line")))?;
+    if text.len() as u64 > MAX_LIST_BYTES {
+        return Err(refuse(format!("longer than {MAX_LIST_BYTES} bytes: no list of recordings")));
+    }
+    let folder = parent(list);
+    let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
+    Ok(lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| folder.join(line))
+        .collect())
+}
+
+/// Names and folders of `files`, each once.
+fn entries(root: &Path, files: &[PathBuf]) -> Vec<Entry> {
+    let root = absolute(root);
+    let paths: BTreeMap<PathBuf, &PathBuf> =
+        files.iter().map(|file| (below(&root, &absolute(file)), file)).collect();
+    // Two endings of one name keep theirs; file systems may not tell the case of letters.
+    let mut sharing = BTreeMap::<String, usize>::new();
+    let key = |path: &Path| path.with_extension("").to_string_lossy().to_lowercase();
+    paths.keys().for_each(|path| *sharing.entry(key(path)).or_default() += 1);
+    let mut entries: Vec<Entry> = paths
+        .into_iter()
+        .map(|(path, file)| {
+            let is_shared = sharing.get(&key(&path)).is_some_and(|&count| count > 1);
+            let path = if is_shared { path } else { path.with_extension("") };
+            Entry { name: shown(&path), file: file.clone(), folder: folder(&path) }
+        })
+        .collect();
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    entries
+}
+
+/// `path` as seen from `root`; one that lies elsewhere by its absolute path.
+fn below(root: &Path, path: &Path) -> PathBuf {
+    let relative = path.strip_prefix(root).unwrap_or(path);
+    relative.components().filter(|part| matches!(part, Component::Normal(_))).collect()
+}
+
+/// The absolute path, without `.` and `..` and without following links.
+fn absolute(path: &Path) -> PathBuf {
+    // The folder of a file that is named without one.
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let mut plain = PathBuf::new();
+    for part in std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).components() {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            part => plain.push(part),
+        }
+    }
+    plain
+}
+
+fn shown(path: &Path) -> String {
+    let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
+    parts.join("/")
+}
+
+fn folder(path: &Path) -> PathBuf {
+    let mut name: OsString = path.as_os_str().to_owned();
+    name.push(OUT_ENDING);
+    name.into()
+}
+
+fn parent(path: &Path) -> PathBuf {
+    path.parent().map_or_else(PathBuf::new, Path::to_owned)
+}
+
+fn is_recording(path: &Path) -> bool {
+    let ending = path.extension().unwrap_or_default().to_string_lossy();
+    ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known))
+}
+
+fn is_pattern(path: &Path) -> bool {
+    path.to_string_lossy().contains(['*', '?', '['])
+}
+
+#[cfg(test)]
+#[path = "archive_tests.rs"]
+mod tests;
