@@ -49,6 +49,14 @@ pub enum Command {
         #[arg(long, value_name = "FILE.sfm")]
         bundle: Option<PathBuf>,
     },
+    /// Deliver messages of --mqtt and --nats that a run left in its folder
+    Deliver {
+        /// The run's folder
+        dir: PathBuf,
+        /// Where to.
+        #[command(flatten)]
+        publish: PublishArgs,
+    },
     /// Show or check a model bundle
     Bundle {
         /// What to do with it.

@@ -6,6 +6,7 @@ pub mod args;
 mod bed;
 mod beds;
 mod bundle;
+mod deliver;
 pub mod endpoints;
 mod inspect;
 mod live;
@@ -66,6 +67,7 @@ pub fn main() -> ExitCode {
         Some(Command::Inspect { file, channels }) => inspect::run(file, channels),
         Some(Command::Bundle { action }) => bundle::run(action),
         Some(Command::Recover { dir, bundle }) => recover::run(dir, bundle.as_deref()),
+        Some(Command::Deliver { dir, publish }) => deliver::run(dir, publish),
         None => run::run(&args.run),
     };
     match result {

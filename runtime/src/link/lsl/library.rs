@@ -33,13 +33,13 @@ type Pull<T> = unsafe extern "C" fn(
     *mut i32,
 ) -> c_ulong;
 
-/// Declares the functions that are used, and how they are loaded.
+/// Declares functions that are used, and how they are loaded.
 macro_rules! functions {
-    ($($name:ident: $kind:ty = $symbol:literal;)*) => {
-        /// The library's functions.
-        pub struct Functions { $($name: $kind,)* }
+    ($(#[$about:meta])* $all:ident: $($name:ident: $kind:ty = $symbol:literal;)*) => {
+        $(#[$about])*
+        pub struct $all { $($name: $kind,)* }
 
-        impl Functions {
+        impl $all {
             fn load(library: &libloading::Library) -> Result<Self, libloading::Error> {
                 // SAFETY: each type is that of the function in lsl_c.h, the same in all versions
                 // from 1.13; the functions are only used while the library is loaded, for ever.
@@ -50,6 +50,8 @@ macro_rules! functions {
 }
 
 functions! {
+    /// The library's functions for inlets.
+    Functions:
     local_clock: unsafe extern "C" fn() -> c_double = c"lsl_local_clock";
     resolve: unsafe extern "C" fn(*mut Handle, u32, *const c_char, i32, c_double) -> i32
         = c"lsl_resolve_bypred";
@@ -78,9 +80,14 @@ functions! {
     pull_f64: Pull<c_double> = c"lsl_pull_chunk_d";
 }
 
+mod outlet;
+
+pub use outlet::OutletHandle;
+
 /// The loaded library.
 pub struct Library {
     functions: Functions,
+    loaded: libloading::Library,
 }
 
 impl Library {
@@ -105,9 +112,8 @@ impl Library {
             // one or installed it for the system.
             let loaded = unsafe { libloading::Library::new(&path) };
             match loaded.and_then(|library| Ok((Functions::load(&library)?, library))) {
-                Ok((functions, library)) => {
-                    std::mem::forget(library);
-                    return Ok(LOADED.get_or_init(|| Library { functions }));
+                Ok((functions, loaded)) => {
+                    return Ok(LOADED.get_or_init(|| Library { functions, loaded }));
                 }
                 Err(error) => reasons.push(format!("{}: {error}", path.display())),
             }
