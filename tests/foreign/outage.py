@@ -1,6 +1,6 @@
-"""What mqtt.py and nats.py share: a recording, a run of sfm-stream, what it has to say, and outages.
+"""What mqtt.py, nats_jetstream.py and prometheus.py share: a recording, a run of sfm-stream, what it has to say, and outages.
 
-Not a script. `SFM_LONG=1` makes the outage ten minutes long instead of twelve seconds.
+Not a script. `SFM_LONG=1` makes the outage ten minutes long instead of eight seconds.
 """
 
 import atexit
@@ -17,9 +17,9 @@ import numpy
 import pyedflib
 
 LONG = os.environ.get("SFM_LONG") == "1"
-OUTAGE_S = 600 if LONG else 12
-# The night of two hours lasts longer than the outage in the middle of it.
-SPEED = 10 if LONG else 240
+OUTAGE_S = 600 if LONG else 8
+# The night of 72 minutes lasts longer than the outage in the middle of it.
+SPEED = 5 if LONG else 240
 # Everything a file's name may be, and what must not leave the machine.
 NAME = 'a+b #1 <script> "Zoë" 夜$'
 PATIENT = "Doe_Jane"
@@ -59,7 +59,7 @@ def listens(port):
         return s.connect_ex(("127.0.0.1", port)) == 0
 
 
-def long_night(path, times=20):
+def long_night(path, times=12):
     """The repository's recording several times over, under a patient's name, with a flat stretch."""
     with pyedflib.EdfReader("tests/data/mini/psg.edf") as source:
         headers = source.getSignalHeaders()
