@@ -24,6 +24,9 @@ const CAPACITY_BYTES: u64 = 64 << 20;
 /// How long the end of a run waits for a server.
 const DELIVER_WITHIN: Duration = Duration::from_secs(2);
 
+/// For the server to be told that the run is over, at the end.
+pub const GOODBYE_WITHIN: Duration = Duration::from_millis(500);
+
 /// First and longest pause before another attempt to connect.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 
@@ -33,6 +36,7 @@ pub struct Shared {
     outbox: Mutex<Outbox>,
     state: Mutex<State>,
     wake: Notify,
+    ended: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -49,7 +53,12 @@ struct State {
 
 impl Shared {
     fn new(outbox: Outbox) -> Self {
-        Self { outbox: Mutex::new(outbox), state: Mutex::default(), wake: Notify::new() }
+        Self {
+            outbox: Mutex::new(outbox),
+            state: Mutex::default(),
+            wake: Notify::new(),
+            ended: Notify::new(),
+        }
     }
 
     /// One that nobody delivers from.
@@ -150,6 +159,14 @@ impl Shared {
     fn end(&self, within: Duration) {
         self.state().deadline = Some(Instant::now() + within);
         self.wake.notify_one();
+        self.ended.notify_one();
+    }
+
+    /// Returns when the end of the run can wait no longer, whatever the server does.
+    async fn out_of_time(&self) {
+        self.ended.notified().await;
+        let deadline = self.state().deadline.unwrap_or_else(Instant::now);
+        tokio::time::sleep_until(deadline + GOODBYE_WITHIN).await;
     }
 }
 
@@ -174,9 +191,10 @@ impl Pause {
 /// What delivers: ends soon after [`Shared::is_over`].
 pub type Delivering = Pin<Box<dyn Future<Output = ()>>>;
 
-/// Starts `deliver` on a thread of its own.
+/// Starts `deliver` on a thread of its own, which ends with the run.
 fn spawn(
     name: &str,
+    shared: Arc<Shared>,
     deliver: impl FnOnce() -> Delivering + Send + 'static,
 ) -> Result<JoinHandle<()>, SinkError> {
     let refuse = |reason: std::io::Error| {
@@ -187,7 +205,12 @@ fn spawn(
     let thread = std::thread::Builder::new().name(name.to_owned());
     thread
         .spawn(move || {
-            runtime.block_on(deliver());
+            runtime.block_on(async {
+                tokio::select! {
+                    () = deliver() => (),
+                    () = shared.out_of_time() => (),
+                }
+            });
             // A name that is being looked up does not hold the end of the run.
             runtime.shutdown_background();
         })
@@ -222,7 +245,7 @@ impl MessageSink {
         let messages = Messages::new(outbox.session(), topics);
         let shared = Arc::new(Shared::new(outbox));
         let theirs = shared.clone();
-        let thread = spawn("messages", move || deliver(theirs))?;
+        let thread = spawn("messages", shared.clone(), move || deliver(theirs))?;
         Ok(Self { server, shared, messages, thread: Some(thread), may_go_on: false, disk: None })
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
-    ConnectProperties, LastWill, LastWillProperties, Packet, PubAck, PubAckReason,
+    ConnAck, ConnectProperties, LastWill, LastWillProperties, Packet, PubAck, PubAckReason,
     PublishProperties,
 };
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Request};
@@ -18,7 +18,7 @@ use rumqttc::{Outgoing, TlsConfiguration, Transport};
 use tokio::time::timeout;
 use tokio_rustls::rustls::ClientConfig;
 
-use super::delivery::{Delivering, Pause, Shared};
+use super::delivery::{Delivering, GOODBYE_WITHIN, Pause, Shared};
 use super::outbox::Message;
 use super::server::{Address, Login};
 
@@ -28,8 +28,8 @@ const IN_FLIGHT: u16 = 16;
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long the broker keeps our session, seconds: it is no more than packet numbers.
 const SESSION_EXPIRY_S: u32 = 3600;
-/// For the farewell, at the end.
-const GOODBYE_WITHIN: Duration = Duration::from_millis(500);
+/// What a packet has beside topic, id and text, at most.
+const OVERHEAD_BYTES: usize = 64;
 
 /// A broker.
 #[derive(Debug)]
@@ -100,11 +100,13 @@ pub fn deliver(broker: Broker, shared: Arc<Shared>) -> Delivering {
         let mut pause = Pause::default();
         while !shared.is_over() {
             match delivery.next(&mut events).await {
-                Some(Ok(event)) => {
-                    if delivery.take(event, &mut events.options) {
-                        pause = Pause::default();
-                    }
+                Some(Ok(Event::Incoming(Packet::ConnAck(accepted)))) => {
+                    // From now on the session is ours to resume.
+                    events.options.set_clean_start(false);
+                    delivery.accepted(&accepted);
+                    pause = Pause::default();
                 }
+                Some(Ok(event)) => delivery.take(&event),
                 Some(Err(error)) => {
                     delivery.broken(&mut events, &error);
                     shared.pause(&mut pause).await;
@@ -120,8 +122,8 @@ pub fn deliver(broker: Broker, shared: Arc<Shared>) -> Delivering {
 struct Packeted {
     /// Its number, once it is sent.
     number: Option<u16>,
-    /// What the broker said of it.
-    ack: Option<PubAckReason>,
+    /// Whether it has arrived, once that is known; else why it never will.
+    verdict: Option<Result<(), String>>,
     /// Of the outbox: where it ends, and itself if it is retained.
     message: Option<(u64, Option<Message>)>,
 }
@@ -134,6 +136,8 @@ struct Delivery<'a> {
     /// Where the next message to be sent begins.
     cursor: u64,
     connected: bool,
+    /// Largest packet that the broker takes.
+    max_bytes: usize,
     /// The last retained message by topic, for a broker that forgets.
     retained: BTreeMap<String, Message>,
 }
@@ -147,6 +151,7 @@ impl<'a> Delivery<'a> {
             in_flight: VecDeque::new(),
             cursor: shared.outbox().acknowledged(),
             connected: false,
+            max_bytes: usize::MAX,
             retained: BTreeMap::new(),
         }
     }
@@ -170,7 +175,17 @@ impl<'a> Delivery<'a> {
     fn fill(&mut self) {
         while self.connected && self.in_flight.len() < usize::from(IN_FLIGHT) {
             let Some((message, end)) = self.shared.next(self.cursor) else { return };
-            if !self.send(&message, Some(end)) {
+            if message.topic.len() + message.id.len() + message.body.len() + OVERHEAD_BYTES
+                > self.max_bytes
+            {
+                let verdict = Some(Err(format!("the broker takes {} bytes", self.max_bytes)));
+                self.in_flight.push_back(Packeted {
+                    number: Some(0),
+                    verdict,
+                    message: Some((end, None)),
+                });
+                self.settle();
+            } else if !self.send(&message, Some(end)) {
                 return;
             }
             self.cursor = end;
@@ -190,7 +205,7 @@ impl<'a> Delivery<'a> {
             self.client.try_publish_with_properties(topic, QoS::AtLeastOnce, *retain, body, about);
         if sent.is_ok() {
             let message = end.map(|end| (end, retain.then(|| message.clone())));
-            self.in_flight.push_back(Packeted { number: None, ack: None, message });
+            self.in_flight.push_back(Packeted { number: None, verdict: None, message });
         }
         sent.is_ok()
     }
@@ -206,25 +221,25 @@ impl<'a> Delivery<'a> {
         self.send(&message, None);
     }
 
-    /// Takes note of what happened; true for a new connection.
-    fn take(&mut self, event: Event, options: &mut MqttOptions) -> bool {
+    /// The broker takes us.
+    fn accepted(&mut self, accepted: &ConnAck) {
+        let properties = accepted.properties.as_ref();
+        self.max_bytes = properties.and_then(|p| p.max_packet_size).unwrap_or(u32::MAX) as usize;
+        self.connected = true;
+        self.shared.connected();
+        if !accepted.session_present {
+            self.begin_anew();
+        }
+        self.say("online", "");
+    }
+
+    /// Takes note of what was sent and what has arrived.
+    fn take(&mut self, event: &Event) {
         match event {
-            Event::Incoming(Packet::ConnAck(accepted)) => {
-                // From now on the session is ours to resume.
-                options.set_clean_start(false);
-                self.connected = true;
-                self.shared.connected();
-                if !accepted.session_present {
-                    self.begin_anew();
-                }
-                self.say("online", "");
-                return true;
-            }
-            Event::Incoming(Packet::PubAck(ack)) => self.acknowledged(&ack),
-            Event::Outgoing(Outgoing::Publish(number)) => self.numbered(number),
+            Event::Incoming(Packet::PubAck(ack)) => self.acknowledged(ack),
+            Event::Outgoing(Outgoing::Publish(number)) => self.numbered(*number),
             Event::Incoming(_) | Event::Outgoing(_) => {}
         }
-        false
     }
 
     /// The broker knows nothing of us, and so perhaps nothing of what it was to retain.
@@ -238,7 +253,7 @@ impl<'a> Delivery<'a> {
 
     /// The next packet without a number was sent under this one. One that is sent again has it.
     fn numbered(&mut self, number: u16) {
-        if !self.in_flight.iter().any(|p| p.number == Some(number) && p.ack.is_none())
+        if !self.in_flight.iter().any(|p| p.number == Some(number) && p.verdict.is_none())
             && let Some(packet) = self.in_flight.iter_mut().find(|p| p.number.is_none())
         {
             packet.number = Some(number);
@@ -246,19 +261,31 @@ impl<'a> Delivery<'a> {
     }
 
     fn acknowledged(&mut self, ack: &PubAck) {
-        let of_ack = |p: &&mut Packeted| p.number == Some(ack.pkid) && p.ack.is_none();
+        let of_ack = |p: &&mut Packeted| p.number == Some(ack.pkid) && p.verdict.is_none();
         if let Some(packet) = self.in_flight.iter_mut().find(of_ack) {
-            packet.ack = Some(ack.reason);
+            packet.verdict = Some(match ack.reason {
+                PubAckReason::Success | PubAckReason::NoMatchingSubscribers => Ok(()),
+                reason => Err(format!("the broker says {reason:?}")),
+            });
         }
-        while let Some(reason) = self.in_flight.front().and_then(|packet| packet.ack) {
-            let packet = self.in_flight.pop_front();
-            let Some((end, retained)) = packet.and_then(|packet| packet.message) else { continue };
-            if !matches!(reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers) {
-                self.shared.refused(end, format!("the broker says {reason:?}"));
+        self.settle();
+    }
+
+    /// Tells of the oldest packets, up to the first one whose end is open.
+    fn settle(&mut self) {
+        while self.in_flight.front().is_some_and(|packet| packet.verdict.is_some()) {
+            let Some(Packeted { verdict, message: Some((end, retained)), .. }) =
+                self.in_flight.pop_front()
+            else {
                 continue;
+            };
+            match verdict {
+                Some(Err(why)) => self.shared.refused(end, why),
+                _ => {
+                    self.shared.delivered(end);
+                    self.retained.extend(retained.map(|message| (message.topic.clone(), message)));
+                }
             }
-            self.shared.delivered(end);
-            self.retained.extend(retained.map(|message| (message.topic.clone(), message)));
         }
     }
 
@@ -266,7 +293,7 @@ impl<'a> Delivery<'a> {
     /// in, for a broker that has kept the session; what was not sent is taken back.
     fn broken(&mut self, events: &mut EventLoop, error: &ConnectionError) {
         while let Some(event) = events.state.events.pop_front() {
-            self.take_late(event);
+            self.take(&event);
         }
         self.connected = false;
         self.shared.problem(format!("{}: {error}", self.broker.address));
@@ -288,15 +315,6 @@ impl<'a> Delivery<'a> {
         events.pending = pending.into_iter().map(|(_, request)| sent_again(request)).collect();
     }
 
-    /// What had happened before the connection broke.
-    fn take_late(&mut self, event: Event) {
-        match event {
-            Event::Incoming(Packet::PubAck(ack)) => self.acknowledged(&ack),
-            Event::Outgoing(Outgoing::Publish(number)) => self.numbered(number),
-            Event::Incoming(_) | Event::Outgoing(_) => {}
-        }
-    }
-
     /// Says `offline` itself: the last will is for ends that are none of ours.
     async fn say_goodbye(&mut self, events: &mut EventLoop) {
         if !self.connected {
@@ -305,7 +323,7 @@ impl<'a> Delivery<'a> {
         self.say("offline", "the run is over");
         while !self.in_flight.is_empty() {
             match events.poll().await {
-                Ok(event) => self.take_late(event),
+                Ok(event) => self.take(&event),
                 Err(_) => return,
             }
         }

@@ -20,7 +20,7 @@ use async_nats::{Client, ConnectOptions};
 use tokio::time::timeout;
 use tokio_rustls::rustls::ClientConfig;
 
-use super::delivery::{Delivering, Pause, Shared};
+use super::delivery::{Delivering, GOODBYE_WITHIN, Pause, Shared};
 use super::frames::Frames;
 use super::mqtt::health;
 use super::server::{Address, Login};
@@ -34,7 +34,6 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(24 * 3600);
 /// The stream that is made here forgets the oldest messages beyond this.
 const STREAM_BYTES: i64 = 1 << 30;
-const GOODBYE_WITHIN: Duration = Duration::from_millis(500);
 
 /// What of a study a stream stores.
 const LEAVES: [&str; 8] =
