@@ -1,8 +1,8 @@
 """Messages of sfm-stream as paho-mqtt gets them from Debian's mosquitto: all of them, in order, none
-twice by its id, through an outage of the broker and a kill of sfm-stream; retained state, last will,
-user and password, TLS.
+twice by its id, through an outage of the broker, a kill of sfm-stream and a session that goes on after
+one; retained state, last will, user and password, TLS.
 
-    mqtt.py [path of sfm-stream]
+    mqtt.py [folder of sfm-stream and sfm-sim]
 """
 
 import json
@@ -18,7 +18,7 @@ import time
 import urllib.parse
 
 from outage import (
-    NAME, OUTAGE_S, SPEED, check_messages, events, free_port, kill, listens, long_night, need, program,
+    NAME, OUTAGE_S, SPEED, canonical, check_messages, events, free_port, kill, listens, long_night, need, program,
     run_until_the_end, stream, wait_for)
 
 try:
@@ -204,6 +204,42 @@ def killed(binary, folder, recording):
     print(f"killed: the last will said so; what waited was delivered later, {repeats} repeats; {delivered.stderr.strip()}")
 
 
+def resumed(binary, simulator, folder):
+    """A live session that is killed and goes on says nothing again, and leaves nothing out."""
+    broker = Broker(folder).start()
+    judge = Subscriber(broker.port)
+    recording, out, sensors = folder / "sensors.edf", folder / "bed", f"127.0.0.1:{free_port()}"
+    long_night(recording, times=4)
+    command = [binary, "--udp", sensors, "--devices", "2", "--speed", "60", "--out", out, "--backend", "tract",
+               "--mqtt", f"mqtt://127.0.0.1:{broker.port}"]
+    run = run_until_the_end(command, stderr=subprocess.PIPE, text=True)
+    assert wait_for(lambda: "waiting for sensors" in run.stderr.readline())
+    run_until_the_end([simulator, recording, "--udp", sensors, "--sensors", "2", "--speed", "60"])
+
+    def statuses():
+        return [json.loads(body)["status"] for _, _, body in judge.of("epoch")]
+
+    assert wait_for(lambda: "settled" in statuses() and statuses()[-1] == "provisional", 60), statuses()
+    kill(run)
+    before = len(judge.of())
+    run = run_until_the_end(command, stderr=subprocess.PIPE, text=True)
+    told = run.communicate(timeout=120)[1]
+    assert run.returncode == 0 and not (out / "mqtt.outbox").exists(), told
+    assert wait_for(lambda: judge.health()[-1] == "offline")
+    messages, repeats = first_ones(judge.of())
+    assert repeats <= IN_FLIGHT and len({id.split("-")[0] for _, id, _ in messages}) == 1, repeats
+    contents = [(leaf, canonical(json.loads(body))) for leaf, _, body in messages]
+    assert len(set(contents)) == len(contents), "something was said again"
+    said = {content for _, content in contents}
+    left_out = [event for event in events(out) if canonical(event) not in said]
+    assert not left_out, left_out[:3]
+    leaves = {leaf for leaf, _ in contents}
+    assert {"gap", "night", "started", "stage"} <= leaves, leaves
+    judge.close()
+    broker.stop()
+    print(f"a session killed after {before} messages went on: {len(messages)} in all, {repeats} repeats, none again")
+
+
 def finished(binary, recording, out, *arguments):
     run = stream(binary, recording, out, "--pass", "final", *arguments)
     _, told = run.communicate(timeout=120)
@@ -243,7 +279,8 @@ def guarded(binary, folder):
 
 def main():
     need("mosquitto")
-    binary = sys.argv[1] if len(sys.argv) > 1 else "target/release/sfm-stream"
+    programs = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "target/release")
+    binary = programs / "sfm-stream"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         folder = pathlib.Path(folder)
         recording = folder / f"{NAME}.edf"
@@ -251,6 +288,7 @@ def main():
         outage(binary, folder, recording)
         killed(binary, folder, recording)
         forgetful(binary, folder, recording)
+        resumed(binary, programs / "sfm-sim", folder)
         guarded(binary, folder)
 
 
