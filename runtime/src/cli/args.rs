@@ -52,6 +52,14 @@ pub enum Command {
     },
     /// Work off an archive: every recording of a folder, a pattern or a list, and a table of all
     Batch(Box<BatchArgs>),
+    /// Deliver messages of --mqtt and --nats that a run left in its folder
+    Deliver {
+        /// The run's folder
+        dir: PathBuf,
+        /// Where to.
+        #[command(flatten)]
+        publish: PublishArgs,
+    },
     /// Show or check a model bundle
     Bundle {
         /// What to do with it.

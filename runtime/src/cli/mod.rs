@@ -7,6 +7,7 @@ mod batch;
 mod bed;
 mod beds;
 mod bundle;
+mod deliver;
 pub mod endpoints;
 mod inspect;
 mod live;
@@ -69,6 +70,7 @@ pub fn main() -> ExitCode {
         Some(Command::Bundle { action }) => bundle::run(action),
         Some(Command::Recover { dir, bundle }) => recover::run(dir, bundle.as_deref()),
         Some(Command::Batch(batch)) => batch::run(batch),
+        Some(Command::Deliver { dir, publish }) => deliver::run(dir, publish),
         None => run::run(&args.run),
     };
     match result {

@@ -14,6 +14,7 @@ pub(super) fn sinks(args: &RunArgs, place: &Place<'_>) -> Result<Vec<Box<dyn Sin
     let mut sinks = files.map_err(Failure::run)?;
     sinks.extend(args.report.sinks(place).map_err(Failure::run)?);
     sinks.extend(args.formats.sinks(place).map_err(Failure::run)?);
+    args.publish.warnings().iter().for_each(|warning| say(&format!("warning: {warning}")));
     sinks.extend(args.publish.sinks(place).map_err(Failure::run)?);
     sinks.extend(args.tui.sinks(place, args.replay.is_some()).map_err(Failure::run)?);
     Ok(sinks)

@@ -11,6 +11,7 @@ use super::{Failure, live, replay};
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let args = args.with_config().map_err(Failure::usage)?;
     args.tui.check(args.json, args.links.beds).map_err(Failure::usage)?;
+    args.publish.check().map_err(Failure::usage)?;
     let threads = threads(&args)?;
     let stop = Arc::new(AtomicBool::new(false));
     match (&args.replay, args.links.is_live()) {

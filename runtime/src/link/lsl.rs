@@ -8,6 +8,7 @@
 //! first), and saturate there; one that is no number is a lost sample of its channel.
 
 mod library;
+pub mod outlet;
 mod slots;
 mod speaker;
 
@@ -41,6 +42,9 @@ pub enum LslError {
     /// No stream answered.
     #[error("no LSL stream matches `{0}`; is its sender running on this network?")]
     NoStream(String),
+    /// A stream of our own is refused.
+    #[error("liblsl refuses this name for a stream")]
+    Outlet,
     /// Streams answered, but none can be used.
     #[error("LSL stream {0}")]
     Refused(String),

@@ -90,21 +90,8 @@ impl Token {
     /// One sentence with the file, the reason and what to do.
     pub fn read(path: &Path) -> Result<Self, String> {
         let refuse = |reason: &str| format!("token file {}: {reason}", path.display());
-        let cannot = |e: std::io::Error| refuse(&format!("cannot be read: {e}"));
-        let file = std::fs::File::open(path).map_err(cannot)?;
-        let about = file.metadata().map_err(cannot)?;
-        if !about.is_file() {
-            return Err(refuse("is no file"));
-        }
-        if readable_by_all(&about) {
-            return Err(refuse("every user can read it; chmod 600 it"));
-        }
-        let mut text = Vec::new();
-        file.take(MAX_TOKEN_BYTES + 1).read_to_end(&mut text).map_err(cannot)?;
+        let text = read_secret(path, MAX_TOKEN_BYTES).map_err(|reason| refuse(&reason))?;
         let token = text.trim_ascii();
-        if text.len() as u64 > MAX_TOKEN_BYTES {
-            return Err(refuse(&format!("is longer than {MAX_TOKEN_BYTES} bytes")));
-        }
         if token.len() < MIN_TOKEN_BYTES {
             return Err(refuse(&format!(
                 "holds fewer than {MIN_TOKEN_BYTES} characters; 'openssl rand -hex 32' makes a good one"
@@ -123,6 +110,28 @@ impl Token {
         let (scheme, shown) = authorization.split_at(space);
         scheme.eq_ignore_ascii_case(b"bearer") && shown.trim_ascii().ct_eq(&self.0).into()
     }
+}
+
+/// What is in a file of at most `max_bytes` that not every user of the machine may read.
+///
+/// # Errors
+/// The reason, to go behind the file's name.
+pub fn read_secret(path: &Path, max_bytes: u64) -> Result<Vec<u8>, String> {
+    let cannot = |e: std::io::Error| format!("cannot be read: {e}");
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    let about = file.metadata().map_err(cannot)?;
+    if !about.is_file() {
+        return Err("is no file".to_owned());
+    }
+    if readable_by_all(&about) {
+        return Err("every user can read it; chmod 600 it".to_owned());
+    }
+    let mut bytes = Vec::new();
+    file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(format!("is longer than {max_bytes} bytes"));
+    }
+    Ok(bytes)
 }
 
 #[cfg(unix)]
