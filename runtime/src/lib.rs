@@ -4,10 +4,12 @@
 //! [`source::Source`], [`infer::Session`] and [`sink::Sink`].
 
 pub mod cli;
+pub mod confusion;
 pub mod dsp;
 pub mod edf;
 pub mod encode;
 pub mod event;
+pub mod hypnogram;
 pub mod infer;
 pub mod intake;
 pub mod journal;

@@ -49,12 +49,30 @@ pub enum Command {
         #[arg(long, value_name = "FILE.sfm")]
         bundle: Option<PathBuf>,
     },
+    /// Compare the stages of a run with a hypnogram
+    Score(ScoreArgs),
     /// Show or check a model bundle
     Bundle {
         /// What to do with it.
         #[command(subcommand)]
         action: BundleAction,
     },
+}
+
+/// Arguments of `score`.
+#[derive(Debug, clap::Args)]
+pub struct ScoreArgs {
+    /// Hypnogram to compare with, in any format README lists, or the folder of another run
+    #[arg(long, value_name = "HYPNOGRAM")]
+    pub reference: PathBuf,
+    /// The run's folder
+    pub out: PathBuf,
+    /// Write the figures to stdout as JSON instead of tables
+    #[arg(long)]
+    pub json: bool,
+    /// The timeline of disagreement [default: score.svg in the run's folder]
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
 }
 
 /// What to do with a bundle.

@@ -75,6 +75,7 @@ impl Replay {
             study: &study,
             recording: &self.file,
             labels: &self.setup.labels,
+            quantiles: self.setup.quantiles.as_ref(),
             resumed: None,
         };
         let sinks = output::sinks(&self.args, &place)

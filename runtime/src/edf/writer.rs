@@ -279,14 +279,9 @@ impl<W: Write + Seek> EdfWriter<W> {
             };
         }
         let full = self.record.len() + self.annotation_bytes;
-        let onset = signed_seconds(onset_s + self.first_sample_s);
-        self.record.extend_from_slice(format!("{onset}\x14\x14\0").as_bytes());
-        for annotation in annotations {
-            let onset = signed_seconds(annotation.onset_s + self.first_sample_s);
-            let duration =
-                annotation.duration_s.map_or(String::new(), |d| format!("\x15{}", seconds(d)));
-            let text = annotation.text.replace(char::is_control, " ");
-            self.record.extend_from_slice(format!("{onset}{duration}\x14{text}\x14\0").as_bytes());
+        push_tal(&mut self.record, onset_s + self.first_sample_s, None, "");
+        for Annotation { onset_s, duration_s, text } in annotations {
+            push_tal(&mut self.record, onset_s + self.first_sample_s, *duration_s, text);
         }
         if self.record.len() > full {
             let message = format!("annotations need more than {} bytes", self.annotation_bytes);
@@ -310,6 +305,15 @@ impl<W: Write + Seek> EdfWriter<W> {
         self.output.flush()?;
         Ok(())
     }
+}
+
+/// Appends a list of one annotation; `onset_s` counts from the header's start. An empty text is the
+/// time-keeping of a record.
+pub(super) fn push_tal(out: &mut Vec<u8>, onset_s: f64, duration_s: Option<f64>, text: &str) {
+    let onset = signed_seconds(onset_s);
+    let duration = duration_s.map_or(String::new(), |d| format!("\x15{}", seconds(d)));
+    let text = text.replace(char::is_control, " ");
+    out.extend_from_slice(format!("{onset}{duration}\x14{text}\x14\0").as_bytes());
 }
 
 /// Seconds to the microsecond, without trailing zeros.
