@@ -15,6 +15,8 @@ use super::{EdfError, RecordReader};
 
 /// Widths of the columns of a header's table of signals.
 const COLUMNS: [usize; 10] = [16, 80, 8, 8, 8, 8, 8, 80, 8, 32];
+/// Recorders give their first sample's time to 100 ns, and ours are measured from there.
+const DECIMALS: usize = 7;
 /// The columns that hold numbers: physical and digital limits, samples per record.
 const NUMBERS: [usize; 5] = [3, 4, 5, 6, 8];
 
@@ -49,11 +51,17 @@ pub fn annotate<R: Read + Seek>(
     let block = |record: usize| {
         let mut block = Vec::new();
         if header.timekeeper().is_none() {
-            push_tal(&mut block, onsets_s.get(record).copied().unwrap_or_default(), None, "");
+            push_tal(
+                &mut block,
+                DECIMALS,
+                onsets_s.get(record).copied().unwrap_or_default(),
+                None,
+                "",
+            );
         }
         let here = plan.get(record).cloned().unwrap_or_default();
         for Annotation { onset_s, duration_s, text } in annotations.get(here).unwrap_or_default() {
-            push_tal(&mut block, onset_s + first_s, *duration_s, text);
+            push_tal(&mut block, DECIMALS, onset_s + first_s, *duration_s, text);
         }
         block
     };
@@ -207,4 +215,109 @@ fn identity_fields(header: &Header, patient: &str, recorded: &str) -> (String, S
         text => text,
     };
     (format!("X X X {}", subfield(patient)), anonymous(header.start, &subfield(recorded)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::super::annotation::read_annotations;
+    use super::super::{EdfWriter, RecordingSpec, SignalSpec};
+    use super::*;
+
+    fn recording(continuity: Continuity, onsets_s: &[f64]) -> Vec<u8> {
+        let spec = RecordingSpec {
+            sample_format: SampleFormat::I16,
+            continuity,
+            start: "2024-02-28T22:00:00".parse().ok(),
+            record_duration_s: 10.0,
+            signals: vec![SignalSpec {
+                label: "C4-M1".into(),
+                unit: "uV".into(),
+                prefilter: String::new(),
+                physical_min: -100.0,
+                physical_max: 100.0,
+                digital_min: -100,
+                digital_max: 100,
+                samples_per_record: 4,
+            }],
+            annotation_bytes: 64,
+        };
+        let mut writer = EdfWriter::new(Cursor::new(Vec::new()), &spec).expect("a header");
+        for (record, onset_s) in (0..).zip(onsets_s) {
+            writer.write_record_at(*onset_s, &[&[record; 4]], &[]).expect("a record");
+        }
+        writer.finish().expect("closed").into_inner()
+    }
+
+    fn stages(count: u32) -> Vec<Annotation> {
+        let stage = |epoch| Annotation {
+            onset_s: 30.0 * f64::from(epoch),
+            duration_s: Some(30.0),
+            text: "Sleep stage N2".into(),
+        };
+        (0..count).map(stage).collect()
+    }
+
+    fn copied(recording: &[u8], count: u32, identity: Identity) -> Vec<u8> {
+        let mut copy = Vec::new();
+        annotate(Cursor::new(recording), &mut copy, &stages(count), identity).expect("copied");
+        let mut reader = RecordReader::new(Cursor::new(&copy)).expect("opens");
+        assert_eq!(reader.header().warnings, Vec::<String>::new());
+        assert_eq!(read_annotations(&mut reader).expect("read"), stages(count));
+        for record in 0..reader.header().record_count {
+            let mut samples = Vec::new();
+            reader.digital(record, 0, 0..4, &mut samples).expect("read");
+            assert_eq!(samples, [record as i32; 4]);
+        }
+        copy
+    }
+
+    #[test]
+    fn plain_edf_becomes_edf_plus_without_the_person() {
+        let mut plain = recording(Continuity::Plain, &[0.0, 10.0, 20.0, 30.0, 40.0]);
+        plain[8..88].copy_from_slice(format!("{:<80}", "Erika <script> Mustermann").as_bytes());
+        plain[88..168].copy_from_slice(format!("{:<80}", "Ward 7, Dr. Who").as_bytes());
+        // Padding by NUL and a Latin-1 micro sign, as recorders write them.
+        let unit = 256 + 16 + 80;
+        plain[unit..unit + 8].copy_from_slice(b"\xb5V\0\0\0\0\0\0");
+        let copy = copied(&plain, 2, Identity::Anonymous);
+        let header = String::from_utf8(copy[..256].to_vec()).expect("ASCII");
+        assert!(header[8..].starts_with("X X X X   "), "{header}");
+        assert!(header[88..].starts_with("Startdate 28-FEB-2024 X X X   "), "{header}");
+        assert!(header[168..].starts_with("28.02.2422.00.00768     EDF+C"), "{header}");
+        assert!(copy[..768].iter().all(|byte| (b' '..=b'~').contains(byte)));
+        let kept = copied(&plain, 2, Identity::Kept);
+        let header = String::from_utf8(kept[..256].to_vec()).expect("ASCII");
+        assert!(header[8..].starts_with("X X X Erika_<script>_Mustermann "), "{header}");
+        assert!(header[88..].starts_with("Startdate 28-FEB-2024 X X Ward_7,_Dr._Who "), "{header}");
+    }
+
+    #[test]
+    fn records_keep_their_times_and_a_hole_its_stages() {
+        let continuous = recording(Continuity::Continuous, &[0.0, 10.0, 20.0, 30.0]);
+        let copy = copied(&continuous, 2, Identity::Anonymous);
+        // Header and samples but for what is added are the recording's.
+        assert_eq!(copy[192..197], *b"EDF+C");
+        // 100 minutes of hole bring 200 epochs at once.
+        let holes = recording(Continuity::Discontinuous, &[0.0, 10.0, 6010.0, 6020.0]);
+        copied(&holes, 201, Identity::Anonymous);
+    }
+
+    #[test]
+    fn every_annotation_finds_a_place() {
+        for count in [0, 1, 5, 700] {
+            let plan = plan(&[0.0, 10.0, 20.0], 10.0, 0.0, &stages(count));
+            assert_eq!(plan.iter().map(Range::len).sum::<usize>(), count as usize);
+        }
+        assert!(plan(&[], 10.0, 0.0, &stages(3)).is_empty());
+    }
+
+    #[test]
+    fn a_plain_file_with_annotations_is_refused() {
+        let mut odd = recording(Continuity::Continuous, &[0.0]);
+        odd[192..197].copy_from_slice(b"     ");
+        let refused = annotate(Cursor::new(odd), &mut Vec::new(), &[], Identity::Anonymous);
+        assert!(matches!(refused, Err(EdfError::Unwritable(_))), "{refused:?}");
+    }
 }

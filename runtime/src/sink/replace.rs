@@ -65,7 +65,10 @@ impl ReplacedFile {
 
     /// Replaces the file by `content`.
     pub fn write(&self, content: &[u8]) -> Result<(), SinkError> {
-        fs::write(&self.part, content).map_err(|reason| self.cannot_write(reason))?;
+        if let Err(reason) = fs::write(&self.part, content) {
+            self.give_up();
+            return Err(self.cannot_write(reason));
+        }
         self.put_in_place()
     }
 
