@@ -5,10 +5,12 @@
 
 pub mod batch;
 pub mod cli;
+pub mod confusion;
 pub mod dsp;
 pub mod edf;
 pub mod encode;
 pub mod event;
+pub mod hypnogram;
 pub mod infer;
 pub mod intake;
 pub mod journal;

@@ -48,6 +48,12 @@ pub struct Demographics {
     pub sex: Sex,
 }
 
+/// Whether hazards of a night may be shown to people: with 4 h of sleep or more, and with at most one
+/// modality absent. Files for machines (`risk.csv`, `night.json`) hold them in any case.
+pub fn may_be_shown(tst_min: f64, modalities_absent: usize) -> bool {
+    tst_min >= 240.0 && modalities_absent < 2
+}
+
 /// The risk head on an engine.
 pub struct RiskHead {
     pool: ModalityPool,

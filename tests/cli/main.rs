@@ -4,6 +4,7 @@
 mod bundles;
 mod damaged;
 mod engines;
+mod formats;
 mod holes;
 mod inspect;
 mod odd;

@@ -60,6 +60,8 @@ pub enum Command {
         #[command(flatten)]
         publish: PublishArgs,
     },
+    /// Compare the stages of a run with a hypnogram
+    Score(ScoreArgs),
     /// Show or check a model bundle
     Bundle {
         /// What to do with it.
@@ -168,6 +170,22 @@ impl BatchArgs {
             ..RunArgs::default()
         })
     }
+}
+
+/// Arguments of `score`.
+#[derive(Debug, clap::Args)]
+pub struct ScoreArgs {
+    /// Hypnogram to compare with, in any format README lists, or the folder of another run
+    #[arg(long, value_name = "HYPNOGRAM")]
+    pub reference: PathBuf,
+    /// The run's folder
+    pub out: PathBuf,
+    /// Write the figures to stdout as JSON instead of tables
+    #[arg(long)]
+    pub json: bool,
+    /// The timeline of disagreement [default: score.svg in the run's folder]
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
 }
 
 /// What to do with a bundle.

@@ -153,7 +153,9 @@ impl Bed<'_> {
     ) -> Result<Output, Failure> {
         let study = self.out.file_name().unwrap_or_default().to_string_lossy();
         let labels = &self.setup.labels;
-        let place = Place { out_dir: self.out, study: &study, recording, labels, resumed };
+        let quantiles = self.setup.quantiles.as_ref();
+        let place =
+            Place { out_dir: self.out, study: &study, recording, labels, quantiles, resumed };
         let mut sinks = output::sinks(self.args, &place)?;
         sinks.push(Box::new(AnnotationSink(recorder.annotations())));
         Output::start(sinks, WhenFull::Drop, self.args.json, false)

@@ -16,6 +16,7 @@ pub mod progress;
 mod recover;
 mod replay;
 mod run;
+mod score;
 mod session_files;
 mod setup;
 pub mod summary;
@@ -68,6 +69,7 @@ pub fn main() -> ExitCode {
     let result = match &args.command {
         Some(Command::Inspect { file, channels }) => inspect::run(file, channels),
         Some(Command::Bundle { action }) => bundle::run(action),
+        Some(Command::Score(args)) => score::run(args),
         Some(Command::Recover { dir, bundle }) => recover::run(dir, bundle.as_deref()),
         Some(Command::Batch(batch)) => batch::run(batch),
         Some(Command::Deliver { dir, publish }) => deliver::run(dir, publish),

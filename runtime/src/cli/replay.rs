@@ -126,6 +126,7 @@ impl<'a> Replay<'a> {
             study: &study,
             recording: &self.file,
             labels: &self.setup.labels,
+            quantiles: self.setup.quantiles.as_ref(),
             resumed: None,
         };
         let mut sinks = output::sinks(self.args, &place)?;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use sfm_models::{Bundle, Manifest, Modality};
+use sfm_models::{Bundle, Manifest, Modality, ReferenceQuantiles};
 
 use super::args::RunArgs;
 use super::progress::Progress;
@@ -40,6 +40,8 @@ pub(super) struct Setup {
     pub demographics: Option<Demographics>,
     /// Phecode and phenotype of each hazard.
     pub labels: Vec<(String, String)>,
+    /// The hazards of the bundle's cohort, where it brings them.
+    pub quantiles: Option<ReferenceQuantiles>,
 }
 
 /// A source's channels, and what they are used for.
@@ -85,10 +87,11 @@ impl Setup {
         let rules = channel_rules(&args.channels)?;
         let bundle = bundle::open(args.bundle.as_deref())?;
         let labels = labels(&bundle)?;
+        let quantiles = bundle.quantiles().map_err(Failure::bundle)?;
         let backend = Backend::choose(args.backend.unwrap_or(BackendChoice::Auto), threads)
             .map_err(Failure::usage)?;
         let network = load(&bundle, &backend).map_err(Failure::bundle)?;
-        Ok(Self { rules, bundle, backend, network, demographics, labels })
+        Ok(Self { rules, bundle, backend, network, demographics, labels, quantiles })
     }
 
     /// What becomes of the channels of `info`; `name` is what the source is called in messages.

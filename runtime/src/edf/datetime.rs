@@ -52,6 +52,12 @@ impl DateTime {
         if (1..=9999).contains(&later.date().0) { later } else { self }
     }
 
+    /// Seconds from an earlier moment to this one; negative if it is later.
+    pub fn seconds_since(self, earlier: DateTime) -> f64 {
+        (self.day - earlier.day) as f64 * S_PER_DAY as f64
+            + (self.micros - earlier.micros) as f64 / MICROS_PER_S as f64
+    }
+
     /// Year, month 1 to 12, day 1 to 31.
     pub fn date(self) -> (i64, u8, u8) {
         civil_from_days(self.day)

@@ -5,6 +5,7 @@
 //! header that claims the impossible is refused in one line before anything is allocated by it.
 //! Patient identification is never read into memory structures, and written as `X X X X`.
 
+pub mod annotate;
 pub mod annotation;
 pub mod datetime;
 pub mod field;

@@ -32,6 +32,11 @@ impl<R: Read + Seek> RecordReader<R> {
         Ok(RecordReader { header, data })
     }
 
+    /// What is read from, at an undefined position.
+    pub fn into_inner(self) -> R {
+        self.data.input
+    }
+
     /// The file's header.
     pub fn header(&self) -> &Header {
         &self.header

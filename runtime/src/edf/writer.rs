@@ -16,6 +16,8 @@ use super::header::{Continuity, SampleFormat};
 const RECORD_COUNT: (u64, usize) = (236, 8);
 /// Place of the `C` or `D` in a header's `EDF+C`.
 const CONTINUITY: u64 = 192 + 4;
+/// Times are written to the microsecond.
+const DECIMALS: usize = 6;
 /// A recording to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordingSpec {
@@ -279,14 +281,10 @@ impl<W: Write + Seek> EdfWriter<W> {
             };
         }
         let full = self.record.len() + self.annotation_bytes;
-        let onset = signed_seconds(onset_s + self.first_sample_s);
-        self.record.extend_from_slice(format!("{onset}\x14\x14\0").as_bytes());
-        for annotation in annotations {
-            let onset = signed_seconds(annotation.onset_s + self.first_sample_s);
-            let duration =
-                annotation.duration_s.map_or(String::new(), |d| format!("\x15{}", seconds(d)));
-            let text = annotation.text.replace(char::is_control, " ");
-            self.record.extend_from_slice(format!("{onset}{duration}\x14{text}\x14\0").as_bytes());
+        push_tal(&mut self.record, DECIMALS, onset_s + self.first_sample_s, None, "");
+        for Annotation { onset_s, duration_s, text } in annotations {
+            let onset_s = onset_s + self.first_sample_s;
+            push_tal(&mut self.record, DECIMALS, onset_s, *duration_s, text);
         }
         if self.record.len() > full {
             let message = format!("annotations need more than {} bytes", self.annotation_bytes);
@@ -312,15 +310,26 @@ impl<W: Write + Seek> EdfWriter<W> {
     }
 }
 
-/// Seconds to the microsecond, without trailing zeros.
-fn seconds(seconds: f64) -> String {
-    let text = format!("{seconds:.6}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+/// Appends a list of one annotation; `onset_s` counts from the header's start. An empty text is the
+/// time-keeping of a record.
+pub(super) fn push_tal(
+    out: &mut Vec<u8>,
+    decimals: usize,
+    onset_s: f64,
+    duration_s: Option<f64>,
+    text: &str,
+) {
+    let onset = seconds(onset_s, decimals);
+    let sign = if onset.starts_with('-') { "" } else { "+" };
+    let duration = duration_s.map_or(String::new(), |d| format!("\x15{}", seconds(d, decimals)));
+    let text = text.replace(char::is_control, " ");
+    out.extend_from_slice(format!("{sign}{onset}{duration}\x14{text}\x14\0").as_bytes());
 }
 
-fn signed_seconds(onset_s: f64) -> String {
-    let text = seconds(onset_s);
-    if text.starts_with('-') { text } else { format!("+{text}") }
+/// Seconds without trailing zeros.
+fn seconds(seconds: f64, decimals: usize) -> String {
+    let text = format!("{seconds:.decimals$}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// Bytes of a record's annotation signal; 0 in plain files.

@@ -4,14 +4,12 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use sfm_models::SleepStage;
-
-use super::hypnogram::Hypnogram;
+use super::hypnogram::{Hypnogram, annotation};
 use super::replace::ReplacedFile;
 use super::{Sink, SinkError};
-use crate::edf::{Annotation, Continuity, DateTime, EdfError, EdfWriter};
+use crate::edf::{Continuity, DateTime, EdfError, EdfWriter};
 use crate::edf::{RecordingSpec, SampleFormat};
-use crate::event::{Event, SleepEpoch};
+use crate::event::Event;
 use crate::staging::EPOCH_S;
 
 /// Room for the onset of a record and one epoch's annotation, bytes.
@@ -90,13 +88,5 @@ impl Sink for EdfSink {
     fn finish(&mut self) -> Result<(), SinkError> {
         self.publish()?;
         if self.hypnogram.epochs().next().is_none() { self.write() } else { Ok(()) }
-    }
-}
-
-fn annotation(epoch: &SleepEpoch) -> Annotation {
-    Annotation {
-        onset_s: epoch.onset_s,
-        duration_s: Some(EPOCH_S),
-        text: epoch.stage.map_or("Sleep stage ?", SleepStage::edf_text).to_owned(),
     }
 }

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use sfm_models::SleepStage;
+
+use crate::edf::Annotation;
 use crate::event::{Event, SleepEpoch};
+use crate::staging::EPOCH_S;
 
 /// Epochs by index. A later event about an epoch replaces the earlier one: the pipeline speaks
 /// again only when it knows better.
@@ -26,8 +30,27 @@ impl Hypnogram {
         std::mem::take(&mut self.changed)
     }
 
+    /// The stages from the first epoch on; `None` also for an epoch that was lost on the way.
+    pub fn stages(&self) -> Vec<Option<SleepStage>> {
+        let count = self.epochs.last_key_value().map_or(0, |(last, _)| *last as usize + 1);
+        let mut stages = vec![None; count];
+        for (index, stage) in (0..).zip(&mut stages) {
+            *stage = self.epochs.get(&index).and_then(|epoch| epoch.stage);
+        }
+        stages
+    }
+
     /// The rows in order of time.
     pub fn epochs(&self) -> impl Iterator<Item = &SleepEpoch> {
         self.epochs.values()
+    }
+}
+
+/// An epoch as an EDF+ annotation with the standard text.
+pub(super) fn annotation(epoch: &SleepEpoch) -> Annotation {
+    Annotation {
+        onset_s: epoch.onset_s,
+        duration_s: Some(EPOCH_S),
+        text: epoch.stage.map_or("Sleep stage ?", SleepStage::edf_text).to_owned(),
     }
 }

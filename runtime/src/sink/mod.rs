@@ -18,6 +18,8 @@ pub mod report;
 
 use std::path::Path;
 
+use sfm_models::ReferenceQuantiles;
+
 pub use self::csv::CsvSink;
 pub use self::edf::EdfSink;
 pub use self::hdf5::Hdf5Sink;
@@ -25,6 +27,7 @@ pub use self::jsonl::{JsonlSink, json_line, json_text};
 pub use self::night::{NightSink, add_to_night};
 pub use self::queue::{Sinks, WhenFull};
 pub(crate) use self::replace::ReplacedFile;
+pub use self::replace::write_whole;
 use crate::event::Event;
 
 /// Takes events in order.
@@ -94,6 +97,8 @@ pub struct Place<'a> {
     pub recording: &'a Path,
     /// Names of the hazards; may be empty.
     pub labels: &'a Labels,
+    /// The hazards of the bundle's cohort, where it brings them.
+    pub quantiles: Option<&'a ReferenceQuantiles>,
     /// A session that goes on after a cut: windows that are known and will be restored.
     pub resumed: Option<u32>,
 }

@@ -8,6 +8,18 @@ use std::path::{Path, PathBuf};
 
 use super::SinkError;
 
+/// Replaces the file at `path` by `content`, as a whole.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), SinkError> {
+    let Some(name) = path.file_name() else {
+        return Err(SinkError::cannot_write(path, "it names no file"));
+    };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    ReplacedFile::reopen(folder, &name.to_string_lossy()).write(content)
+}
+
 /// A file of the output folder and the name it is written under.
 #[derive(Debug)]
 pub(crate) struct ReplacedFile {
@@ -53,8 +65,17 @@ impl ReplacedFile {
 
     /// Replaces the file by `content`.
     pub fn write(&self, content: &[u8]) -> Result<(), SinkError> {
-        fs::write(&self.part, content).map_err(|reason| self.cannot_write(reason))?;
+        if let Err(reason) = fs::write(&self.part, content) {
+            self.give_up();
+            return Err(self.cannot_write(reason));
+        }
         self.put_in_place()
+    }
+
+    /// Takes away what was begun and cannot be completed, which gives a full disk its space back.
+    pub fn give_up(&self) {
+        // What cannot be removed either is of no use to anyone.
+        let _ = fs::remove_file(&self.part);
     }
 
     /// The error that names this file.

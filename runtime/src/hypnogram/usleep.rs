@@ -1,0 +1,100 @@
+//! What U-Sleep (github.com/perslev/U-Time, `ut predict_one`) writes and reads: `.tsv` with
+//! `init_sec`, `duration_sec`, `stage`, a run of one stage a line; `.npy` with [epochs, 1] integers
+//! 0 W, 1 N1, 2 N2, 3 N3, 4 REM, 5 unknown, 6 out of bounds; `.ids`, which is the table without
+//! names. The array says no times: 30-s epochs are taken.
+
+use std::fmt::Write;
+use std::io;
+
+use npyz::WriterBuilder;
+use sfm_models::SleepStage;
+
+use super::table::Table;
+use super::{MAX_S, Scoring, Stages, runs};
+use crate::staging::EPOCH_S;
+
+const FORMAT: &str = "a U-Sleep table";
+
+/// The night as a `.tsv` file.
+pub fn tsv(stages: &Stages) -> String {
+    let mut text = String::from("init_sec\tduration_sec\tstage\n");
+    for (first, count, stage) in runs(stages) {
+        let name = match stage {
+            None => "UNKNOWN",
+            Some(SleepStage::Rem) => "REM",
+            Some(stage) => stage.as_str(),
+        };
+        let (onset_s, duration_s) = (first as f64 * EPOCH_S, count as f64 * EPOCH_S);
+        // Writing into a string does not fail.
+        let _ = writeln!(text, "{onset_s}\t{duration_s}\t{name}");
+    }
+    text
+}
+
+/// The night as a `.npy` file.
+///
+/// # Errors
+/// The header cannot be written, which does not happen in memory.
+pub fn npy(stages: &Stages) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut writer = npyz::WriteOptions::<i64>::new()
+        .default_dtype()
+        .shape(&[stages.len() as u64, 1])
+        .writer(&mut bytes)
+        .begin_nd()?;
+    writer.extend(stages.iter().map(|stage| stage.map_or(5, |stage| stage.index() as i64)))?;
+    writer.finish()?;
+    Ok(bytes)
+}
+
+/// Reads a `.tsv` file.
+pub(super) fn read_tsv(table: &Table<'_>) -> Result<Scoring, String> {
+    table.stretches(FORMAT, table.columns(["init_sec", "duration_sec", "stage"])?)
+}
+
+/// Reads an `.ids` file.
+pub(super) fn read_ids(table: &Table<'_>) -> Result<Scoring, String> {
+    table.stretches(FORMAT, [0, 1, 2])
+}
+
+/// Reads an array of whole numbers, [epochs] or [epochs, 1]; YASA's -1 (artifact) and -2 (unscored)
+/// are known too.
+pub(super) fn read_npy(bytes: &[u8]) -> Result<Scoring, String> {
+    let damaged = |e: io::Error| format!("is a damaged NumPy file: {e}");
+    let npy = npyz::NpyFile::new(bytes).map_err(damaged)?;
+    let shape = npy.shape().to_vec();
+    let epochs = match shape.as_slice() {
+        [epochs] | [epochs, 1] => *epochs,
+        _ => return Err(format!("is an array of shape {shape:?}, not [epochs] or [epochs, 1]")),
+    };
+    if epochs as f64 * EPOCH_S > MAX_S {
+        return Err(format!("{epochs} epochs are more than a week"));
+    }
+    let numbers = whole_numbers(npy)?;
+    let stages = (0..).zip(numbers).map(|(epoch, number)| {
+        let number = number.map_err(damaged)?;
+        match number {
+            -2 | -1 | 5 | 6 => Ok(None),
+            0..=4 => Ok(SleepStage::ALL.get(number as usize).copied()),
+            _ => Err(format!("epoch {epoch}: {number} is no sleep stage")),
+        }
+    });
+    let stages = stages.collect::<Result<Vec<_>, String>>()?;
+    Scoring::of_epochs("a NumPy array of stages", EPOCH_S, stages)
+}
+
+type Numbers<'a> = Box<dyn Iterator<Item = io::Result<i64>> + 'a>;
+
+/// The array's values, whatever integers they are.
+fn whole_numbers(mut npy: npyz::NpyFile<&[u8]>) -> Result<Numbers<'_>, String> {
+    macro_rules! try_as {
+        ($($kind:ty),*) => {$(
+            npy = match npy.try_data::<$kind>() {
+                Ok(data) => return Ok(Box::new(data.map(|v| v.map(i64::from)))),
+                Err(other) => other,
+            };
+        )*};
+    }
+    try_as!(i64, i32, i16, i8, u32, u16, u8);
+    Err(format!("is an array of {}, not of whole numbers", npy.dtype().descr()))
+}
