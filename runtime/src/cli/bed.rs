@@ -25,6 +25,7 @@ use crate::recorder::{self, AnnotationSink, RecorderThread};
 use crate::service::health::{Health, Phase};
 use crate::sink::{self, Place, Sinks, WhenFull};
 use crate::source::{self, Source};
+use crate::web::Room;
 
 /// How long the disk may take to close the recording: when somebody waits for it, and at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
@@ -90,6 +91,7 @@ impl Bed<'_> {
             &path,
             resumed.then_some(settled.len() as u32),
             &recorder,
+            witness.room(),
         )?);
         witness.begin(self.out, &path, &saved)?;
         let health = witness.health();
@@ -149,11 +151,12 @@ impl Bed<'_> {
         recording: &Path,
         resumed: Option<u32>,
         recorder: &RecorderThread,
+        room: Option<Arc<Room>>,
     ) -> Result<Output, Failure> {
         let study = self.out.file_name().unwrap_or_default().to_string_lossy();
         let labels = &self.setup.labels;
         let place = Place { out_dir: self.out, study: &study, recording, labels, resumed };
-        let mut sinks = output::sinks(self.args, &place)?;
+        let mut sinks = output::sinks(self.args, &place, room)?;
         sinks.push(Box::new(AnnotationSink(recorder.annotations())));
         let sinks = Sinks::start(sinks, WhenFull::Drop).map_err(Failure::run)?;
         Ok(Output { sinks, json: self.args.json, shown: Ok(()) })

@@ -1,12 +1,19 @@
 //! Where the events of a run go: the sinks, and stdout with `--json`.
 
+use std::sync::Arc;
+
 use super::args::RunArgs;
 use super::{Failure, say, show};
 use crate::event::Event;
 use crate::sink::{self, Place, Sink, Sinks};
+use crate::web::{Room, WebSink};
 
-/// Every sink that `args` ask for.
-pub(super) fn sinks(args: &RunArgs, place: &Place<'_>) -> Result<Vec<Box<dyn Sink>>, Failure> {
+/// Every sink that `args` ask for; `room` is where the live page shows the run.
+pub(super) fn sinks(
+    args: &RunArgs,
+    place: &Place<'_>,
+    room: Option<Arc<Room>>,
+) -> Result<Vec<Box<dyn Sink>>, Failure> {
     let files = match place.resumed {
         Some(windows) => sink::reopen_all(place.out_dir, place.labels, windows),
         None => sink::open_all(place.out_dir, place.labels),
@@ -15,6 +22,7 @@ pub(super) fn sinks(args: &RunArgs, place: &Place<'_>) -> Result<Vec<Box<dyn Sin
     sinks.extend(args.report.sinks(place).map_err(Failure::run)?);
     sinks.extend(args.formats.sinks(place).map_err(Failure::run)?);
     sinks.extend(args.publish.sinks(place).map_err(Failure::run)?);
+    sinks.extend(room.map(|room| Box::new(WebSink(room)) as Box<dyn Sink>));
     Ok(sinks)
 }
 

@@ -1,6 +1,7 @@
 //! `sfm-stream --replay FILE`: opens everything, runs the passes, shows the summary.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -13,6 +14,7 @@ use crate::event::Pass;
 use crate::pipeline::{Options, PassOutcome, Surroundings, final_pass, live_pass, measure};
 use crate::sink::{Place, Sinks, WhenFull};
 use crate::source::{self, Recording, Source};
+use crate::web::{Origin, Room, Web};
 
 /// What is fixed before the first sample is read.
 struct Replay {
@@ -33,8 +35,15 @@ pub(super) fn run(
     stop: &AtomicBool,
 ) -> Result<(), Failure> {
     let begin = Instant::now();
+    let web = Web::start(&args.web, || args.service.remote_access(), None);
+    let web = web.map_err(Failure::usage)?;
+    let lines = web.iter().flat_map(Web::lines);
+    lines.for_each(|line| say(&line));
     let mut replay = Replay::open(args, file, threads)?;
-    let result = replay.run(args.pass.unwrap_or(Passes::Both), stop);
+    let title = file.file_stem().unwrap_or_default().to_string_lossy();
+    let shown = web.map(|web| (web.rooms().open("replay", &title, Origin::Replay, None), web));
+    let room = shown.as_ref().map(|(occupied, _)| occupied.room.clone());
+    let result = replay.run(args.pass.unwrap_or(Passes::Both), room, stop);
     if args.timings {
         replay.setup.network.timings().table(begin.elapsed()).lines().for_each(say);
     }
@@ -67,7 +76,12 @@ impl Replay {
         })
     }
 
-    fn run(&mut self, passes: Passes, stop: &AtomicBool) -> Result<(), Failure> {
+    fn run(
+        &mut self,
+        passes: Passes,
+        room: Option<Arc<Room>>,
+        stop: &AtomicBool,
+    ) -> Result<(), Failure> {
         self.study.explain();
         let study = self.file.file_stem().unwrap_or_default().to_string_lossy();
         let place = Place {
@@ -77,7 +91,7 @@ impl Replay {
             labels: &self.setup.labels,
             resumed: None,
         };
-        let sinks = output::sinks(&self.args, &place)
+        let sinks = output::sinks(&self.args, &place, room)
             .and_then(|sinks| Sinks::start(sinks, WhenFull::Wait).map_err(Failure::run))?;
         let mut output = Output { sinks, json: self.args.json, shown: Ok(()) };
         let result = self.passes(passes, &mut output, stop);
