@@ -40,12 +40,10 @@ const LOOK: Duration = Duration::from_secs(2);
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Arguments.
-#[derive(Debug, Clone, Default, PartialEq, clap::Args, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[derive(Debug, Clone, Default, PartialEq, clap::Args)]
 pub struct WebArgs {
     /// Serve the live page [address without ADDR: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = "127.0.0.1:8080")]
-    #[serde(deserialize_with = "address_or_true")]
     pub web: Option<SocketAddr>,
 }
 
@@ -56,18 +54,21 @@ impl WebArgs {
     }
 }
 
-/// In a file: an address, or `true` for the usual one.
-fn address_or_true<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "an address as \"127.0.0.1:8080\", or true")]
-    enum Value {
-        Wanted(bool),
-        At(SocketAddr),
+impl<'de> Deserialize<'de> for WebArgs {
+    /// In a file: `web = "ADDR"`, or `true` for the usual address.
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "use web = \"127.0.0.1:8080\", or true")]
+        enum Value {
+            Wanted(bool),
+            At(SocketAddr),
+        }
+        let web = match Value::deserialize(from)? {
+            Value::At(address) => Some(address),
+            Value::Wanted(wanted) => wanted.then_some(DEFAULT),
+        };
+        Ok(Self { web })
     }
-    Ok(match Value::deserialize(from)? {
-        Value::At(address) => Some(address),
-        Value::Wanted(wanted) => wanted.then_some(DEFAULT),
-    })
 }
 
 /// The page's server. Dropping it tells the browsers and ends it.
@@ -191,13 +192,19 @@ mod tests {
         assert_eq!(line(&[]).web, None);
         assert_eq!(line(&["--web", "--other"]).web, Some(DEFAULT));
         assert_eq!(line(&["--web", "[::1]:9"]).web, "[::1]:9".parse().ok());
-        let file = |text: &str| toml::from_str::<WebArgs>(text);
-        assert_eq!(file("web = true").map(|args| args.web), Ok(Some(DEFAULT)));
-        assert_eq!(file("web = false").map(|args| args.web), Ok(None));
-        assert_eq!(file("web = '[::1]:9'").map(|args| args.web), Ok("[::1]:9".parse().ok()));
-        assert_eq!(file("").map(|args| args.web), Ok(None));
-        assert!(file("web = 'localhost'").is_err());
-        let given = line(&["--web", "[::1]:9"]).or(file("web = true").expect("parses"));
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(default)]
+        struct File {
+            web: WebArgs,
+        }
+        let file = |text: &str| toml::from_str::<File>(text).map(|file| file.web.web);
+        assert_eq!(file("web = true"), Ok(Some(DEFAULT)));
+        assert_eq!(file("web = false"), Ok(None));
+        assert_eq!(file("web = '[::1]:9'"), Ok("[::1]:9".parse().ok()));
+        assert_eq!(file(""), Ok(None));
+        let refused = file("web = 'localhost'").expect_err("refused").to_string();
+        assert!(refused.contains("127.0.0.1:8080"), "{refused}");
+        let given = line(&["--web", "[::1]:9"]).or(WebArgs { web: Some(DEFAULT) });
         assert_eq!(given.web, "[::1]:9".parse().ok());
     }
 

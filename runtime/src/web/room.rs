@@ -316,7 +316,11 @@ impl Room {
             newest: state.newest().cloned(),
             recent: recent(state),
             lost: state.lost.clone(),
-            missing_s: state.gaps.channels.values().map(|channel| channel.missing_s).sum(),
+            missing_s: state
+                .gaps
+                .channels
+                .values()
+                .fold(0.0, |sum, channel| sum + channel.missing_s),
             last_mark: state.session.marks.back().cloned(),
             health: state.session.health.clone(),
         }

@@ -14,7 +14,10 @@ const MISSING = -32768;
 export class Signals {
   constructor(parts, bed) {
     [this.parts, this.canvas, this.bed] = [parts, parts.signals, bed];
-    [this.patches, this.scales, this.extent, this.end, this.pinned] = [new Map(), new Map(), null, 0, null];
+    [this.patches, this.scales, this.extent] = [new Map(), new Map(), null];
+    // Seconds of the recording: the right edge, where the newest patch that is here ends, and what is looked back upon.
+    [this.end, this.here, this.pinned] = [0, 0, null];
+    this.channels = [];
     this.calm = matchMedia("(prefers-reduced-motion: reduce)");
     parts.span.addEventListener("change", () => this.moved());
     parts.back.addEventListener("click", () => this.look(-this.span));
@@ -42,10 +45,9 @@ export class Signals {
     if (fresh) {
       this.patches.clear();
       this.scales.clear();
-      this.pinned = null;
+      [this.end, this.here, this.pinned] = [0, 0, null];
     }
     this.told(state.signals);
-    this.end = Math.min(this.end, this.newest);
   }
 
   told(extent) {
@@ -56,9 +58,8 @@ export class Signals {
   }
 
   look(by) {
-    const from = this.pinned ?? this.newest;
-    const to = Math.max(Math.min(from + by, this.newest), Math.min(this.oldest + this.span, this.newest));
-    this.pinned = to >= this.newest ? null : to;
+    const to = Math.max(Math.min((this.pinned ?? this.here) + by, this.here), Math.min(this.oldest + this.span, this.here));
+    this.pinned = to >= this.here ? null : to;
     this.moved();
   }
 
@@ -87,6 +88,8 @@ export class Signals {
       const answer = await ask(`${bedPath(this.bed)}/signals?from=${from}`);
       if (this.closed) return;
       for (const patch of answer.patches) this.keep(patch);
+      const last = answer.patches.at(-1);
+      if (last) this.here = Math.max(this.here, (last.patch + 1) * PATCH_S);
       this.extent = { first_patch: answer.first_patch, next_patch: answer.next_patch };
       // Patches that the server never had are not asked for again.
       for (let patch = from; patch < (answer.patches[0]?.patch ?? answer.next_patch); patch += 1) this.patches.set(patch, null);
@@ -122,7 +125,7 @@ export class Signals {
     const now = performance.now();
     const passed = Math.min((now - (this.drawn ?? now)) / 1000, 1);
     this.drawn = now;
-    const target = this.pinned ?? this.newest;
+    const target = this.pinned ?? this.here;
     const behind = target - this.end;
     // As fast as the night where that is possible, else at once.
     const jump = this.calm.matches || this.pinned !== null || behind < 0 || behind > 2 * PATCH_S + 1;
@@ -163,7 +166,7 @@ export class Signals {
       }
     }
     const what = groups.map(([key, channels]) => `${channels.length} ${NAMES[key]}`).join(", ");
-    const label = this.newest ? `Signals: ${what}; ${this.span} s up to ${clock(this.start, this.end)}` : "Signals: none yet";
+    const label = this.here ? `Signals: ${what}; ${this.span} s up to ${clock(this.start, this.end)}` : "Signals: none yet";
     if (this.canvas.getAttribute("aria-label") !== label) this.canvas.setAttribute("aria-label", label);
     const live = this.pinned === null;
     this.parts.live.setAttribute("aria-pressed", String(live));
@@ -231,7 +234,9 @@ export class Signals {
     draw.fillText(label, 0, y, left - 6);
     draw.fillStyle = color("--faint");
     draw.font = "10px system-ui, sans-serif";
-    draw.fillText(`±${+half.toPrecision(2)} ${unit}`, 0, y + 12, left - 6);
+    // Of what does not swing about zero, as SpO2, the level is what one wants to know.
+    const level = Math.abs(middle) > 4 * half ? `${+middle.toPrecision(3)} ` : "";
+    draw.fillText(`${level}±${+half.toPrecision(2)} ${unit}`, 0, y + 12, left - 6);
     draw.save();
     draw.beginPath();
     draw.rect(left, y - ROW * 0.8, width - left, ROW * 1.6);
