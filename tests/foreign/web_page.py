@@ -108,7 +108,7 @@ class Tab:
         self.errors = []
         self.page.on("console", lambda message: message.type in ("error", "warning") and self.errors.append(message.text))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", lambda request: request.url.startswith((url, "data:")) or self.errors.append(f"asks {request.url}"))
+        self.page.on("request", lambda request: request.url.startswith((url.split("#")[0], "data:")) or self.errors.append(f"asks {request.url}"))
         self.page.goto(url)
 
     def close(self, outage=False):

@@ -161,6 +161,6 @@ fn the_end_of_the_program_is_told() {
     drop((bed, web));
     assert!(begun.elapsed().as_secs_f64() < 5.0, "a client held it up");
     let names: Vec<String> = told.map(|message| message.name).collect();
-    assert_eq!(names, ["ended"]);
+    assert_eq!(names, ["signals", "ended"]);
     assert!(get(&page, "/").is_none(), "somebody still listens");
 }

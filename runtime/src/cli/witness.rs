@@ -9,7 +9,7 @@ use super::Failure;
 use crate::link::hub::{DeviceTotals, Totals};
 use crate::link::ledger::SampleLedger;
 use crate::link::live::Witness;
-use crate::link::log::{LogLine, SessionEvent, SessionLog};
+use crate::link::log::{LogLine, SessionEvent, SessionLog, hex};
 use crate::link::saved::SavedSession;
 use crate::pipeline::Load;
 use crate::recorder;
@@ -245,6 +245,10 @@ impl SessionWitness {
             self.devices.push(Device { meter: DeviceMeter::new(bed, now.device), last });
             self.devices.len() - 1
         });
+        // Where each device is a bed, nobody knows whose a new link is: the device stands for it.
+        if self.name.is_some() {
+            self.health.link(&hex(now.device), now.is_up);
+        }
         if let Some(device) = self.devices.get_mut(index) {
             device.count(now);
         }

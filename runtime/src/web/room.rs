@@ -11,7 +11,7 @@ use serde::Serialize;
 use sfm_models::{Modality, SleepStage};
 use tokio::sync::broadcast;
 
-use super::session::ShownMark;
+use super::session::{SessionState, ShownMark};
 use super::signals::{Extent, ShownPatch, Signals};
 use super::state::{State, Stretch, push_last};
 use crate::event::{Event, SleepEpoch};
@@ -79,7 +79,7 @@ struct Inner {
 
 /// What a browser gets from now on.
 pub struct Subscription {
-    /// What it missed, or that it has to fetch everything anew.
+    /// What it missed, or that it has to fetch everything anew; and how things stand.
     pub missed: Vec<Arc<Message>>,
     /// What comes.
     pub coming: broadcast::Receiver<Arc<Message>>,
@@ -259,21 +259,31 @@ impl Room {
         format!("{}.{number}", self.run)
     }
 
-    /// What comes from now on, and what came after message `last`.
+    /// What comes from now on; before it what came after message `last`, and how things stand.
     pub fn subscribe(&self, last: Option<&str>) -> Subscription {
         let inner = self.inner();
         let coming = self.sender.subscribe();
-        let missed = match last.map(|last| self.number_of(last)) {
+        let mut missed = match last {
             None => Vec::new(),
-            Some(Some(last))
-                if last <= inner.number && inner.number - last <= inner.kept.len() as u64 =>
-            {
-                let newer = |message: &&Arc<Message>| message.number > Some(last);
-                inner.kept.iter().filter(newer).cloned().collect()
-            }
-            Some(_) => vec![reset()],
+            Some(last) => self.missed(&inner, last).unwrap_or_else(|| vec![reset()]),
         };
+        let SessionState { links, health, .. } = &inner.state.session;
+        missed.extend(message(None, "signals", &inner.signals.extent()));
+        missed.extend(links.as_ref().and_then(|links| message(None, "links", links)));
+        missed.extend(health.as_ref().and_then(|health| message(None, "health", health)));
+        if inner.state.stretch == Stretch::Ended {
+            // The last word; nothing will come behind it.
+            missed.extend(inner.kept.back().cloned());
+        }
         Subscription { missed, coming }
+    }
+
+    /// The messages after `last`; `None` if it is of another run or too long ago.
+    fn missed(&self, inner: &Inner, last: &str) -> Option<Vec<Arc<Message>>> {
+        let last = self.number_of(last).filter(|&last| last <= inner.number)?;
+        let newer = |message: &&Arc<Message>| message.number > Some(last);
+        let missed: Vec<_> = inner.kept.iter().filter(newer).cloned().collect();
+        (missed.len() as u64 == inner.number - last).then_some(missed)
     }
 
     fn number_of(&self, id: &str) -> Option<u64> {

@@ -63,8 +63,12 @@ fn json(room: &Room) -> serde_json::Value {
     serde_json::to_value(room.snapshot()).expect("JSON")
 }
 
-fn numbers(messages: &[Arc<Message>]) -> Vec<Option<u64>> {
-    messages.iter().map(|message| message.number).collect()
+fn numbers(messages: &[Arc<Message>]) -> Vec<u64> {
+    messages.iter().filter_map(|message| message.number).collect()
+}
+
+fn names(messages: &[Arc<Message>]) -> Vec<&'static str> {
+    messages.iter().map(|message| message.name).collect()
 }
 
 #[test]
@@ -76,21 +80,23 @@ fn who_was_cut_off_gets_what_came_meanwhile() {
         room.take(&epoch(index, SleepStage::N2, EpochStatus::Provisional));
     }
     let missed = room.subscribe(Some(&at)).missed;
-    assert_eq!(numbers(&missed), [Some(2), Some(3), Some(4)]);
+    assert_eq!(numbers(&missed), [2, 3, 4]);
     let last = json(&room)["last_id"].as_str().expect("an id").to_owned();
-    assert!(room.subscribe(Some(&last)).missed.is_empty());
-    assert!(room.subscribe(None).missed.is_empty());
+    assert_eq!(names(&room.subscribe(Some(&last)).missed), ["signals"]);
+    assert_eq!(names(&room.subscribe(None).missed), ["signals"]);
     // Another run, what is no id, an id of the future, and one that is too long ago.
     let run = at.split('.').next().expect("a run");
     for id in ["deadbeef.1", "x", "", &format!("{run}.99"), &format!("{run}.-1")] {
         let missed = room.subscribe(Some(id)).missed;
-        assert_eq!(missed.iter().map(|m| m.name).collect::<Vec<_>>(), ["reset"], "{id}");
+        assert_eq!(names(&missed), ["reset", "signals"], "{id}");
     }
     for _ in 0..KEPT {
         room.take(&gap("C3"));
     }
     assert_eq!(room.subscribe(Some(&at)).missed[0].name, "reset");
-    assert_eq!(room.subscribe(Some(&format!("{run}.4"))).missed.len(), KEPT);
+    assert_eq!(numbers(&room.subscribe(Some(&format!("{run}.4"))).missed).len(), KEPT);
+    room.end("the run is over");
+    assert_eq!(names(&room.subscribe(None).missed), ["signals", "ended"]);
 }
 
 #[test]

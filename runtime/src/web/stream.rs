@@ -12,7 +12,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream, StreamExt};
 use serde::Deserialize;
-use tokio_stream::wrappers::{BroadcastStream, WatchStream};
+use tokio_stream::wrappers::BroadcastStream;
 
 use super::room::{Message, Room, reset};
 use super::server::{NO_BED, Served, last_event};
@@ -40,7 +40,6 @@ pub(super) async fn events(
             .into_response();
     };
     let last = last_event(&headers, after);
-    let over = WatchStream::new(served.over.clone()).filter(|over| std::future::ready(*over));
     let events = messages(room.clone(), last.as_deref()).map(move |message| {
         // Held as long as the stream is.
         let _place = &place;
@@ -48,7 +47,7 @@ pub(super) async fn events(
     });
     let alive =
         KeepAlive::new().interval(SIGN_OF_LIFE).event(Event::default().event("alive").data("{}"));
-    Sse::new(events.take_until(over.into_future())).keep_alive(alive).into_response()
+    Sse::new(events).keep_alive(alive).into_response()
 }
 
 /// What the browser missed, what comes, and nothing behind the end of the run.
@@ -56,9 +55,14 @@ fn messages(room: Arc<Room>, last: Option<&str>) -> impl Stream<Item = Arc<Messa
     let subscription = room.subscribe(last);
     let coming = BroadcastStream::new(subscription.coming)
         .map(|message| message.unwrap_or_else(|_lost_some| reset()));
-    stream::iter(subscription.missed).chain(coming).scan(false, |ended, message| {
-        let go_on = !std::mem::replace(ended, message.name == "ended");
-        std::future::ready(go_on.then_some(message))
+    let messages = stream::iter(subscription.missed).chain(coming);
+    stream::unfold((messages, false), async |(mut messages, is_over)| {
+        if is_over {
+            return None;
+        }
+        let message = messages.next().await?;
+        let is_over = message.name == "ended";
+        Some((message, (messages, is_over)))
     })
 }
 
@@ -66,7 +70,7 @@ fn event(room: &Room, message: &Message) -> Event {
     let event = Event::default().event(message.name).data(&message.data);
     match message.number {
         Some(number) => event.id(room.id(number)),
-        // The browser tells how long to wait once; with the first message of the moment is enough.
+        // Messages of the moment come first, and say how long to wait before the next try.
         None => event.retry(COME_AGAIN),
     }
 }

@@ -4,7 +4,7 @@ import { Follow, ask, bedPath } from "/api.js";
 import { Hypnogram } from "/hypnogram.js";
 import * as panels from "/panels.js";
 import { Signals } from "/signals.js";
-import { EPOCH_S, clock, parts, say, soon, stageWords } from "/words.js";
+import { EPOCH_S, clock, parts, say, shortId, soon, stageWords } from "/words.js";
 
 const SHOW_MS = 200;
 const SPEAK_MS = 15_000;
@@ -56,7 +56,7 @@ export class BedView {
     this.hypnogram = new Hypnogram(this.parts.hypnogram, this.parts.bouts);
     this.signals = new Signals(this.parts, bed);
     this.soon = soon(() => this.show(), SHOW_MS);
-    say(this.parts.title, `Bed ${bed}`);
+    say(this.parts.title, `Bed ${shortId(bed)}`);
     this.follow = new Follow(bed, {
       state: (state) => this.take(state),
       message: (name, data) => this.change(name, data),
@@ -91,7 +91,7 @@ export class BedView {
     this.banner();
     if (!state) return;
     const epoch = state.epochs.at(-1);
-    const name = state.origin === "replay" ? state.title : `Bed ${state.bed}`;
+    const name = state.origin === "replay" ? state.title : `Bed ${shortId(state.bed)}`;
     say(this.parts.title, name);
     say(this.parts.origin, state.origin === "replay" ? "replay of a recording" : `session ${state.title}`);
     this.now(state, epoch);

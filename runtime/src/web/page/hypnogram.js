@@ -4,6 +4,7 @@
 import { EPOCH_S, STAGES, clock, h, refill, say, span, startOfDay, stageWords } from "/words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
+const ENOUGH = 0.8; // part of an epoch's signal
 const LEFT = 34, RIGHT = 8, TOP = 18, BOTTOM = 34, BAR = 12;
 
 function node(name, attributes, ...children) {
@@ -122,7 +123,7 @@ export class Hypnogram {
     ];
   }
 
-  /** Marks, and gaps below the stages. */
+  /** Marks, and below the stages where signal is missing. */
   signs(state, x, height) {
     const signs = [];
     for (const mark of state.session.marks) {
@@ -130,10 +131,11 @@ export class Hypnogram {
       signs.push(node("line", { class: "mark", x1: place, x2: place, y1: TOP - 4, y2: height - BOTTOM }),
         node("text", { x: place + 3, y: TOP - 5 }, mark.mark));
     }
-    for (const gap of state.gaps.newest) {
-      const from = x(gap.onset_s / EPOCH_S);
-      signs.push(node("rect", { class: "gap", x: from, y: height - BOTTOM + 2, height: 5, width: Math.max(x((gap.onset_s + gap.duration_s) / EPOCH_S) - from, 1) }));
+    let missing = "";
+    for (const { epoch, quality } of state.epochs) {
+      if (quality < ENOUGH) missing += `M${x(epoch).toFixed(1)} ${height - BOTTOM + 4}H${x(epoch + 1).toFixed(1)}`;
     }
+    signs.push(node("path", { class: "gap", d: missing }));
     return signs;
   }
 

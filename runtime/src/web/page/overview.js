@@ -1,7 +1,7 @@
 // All beds of the program: stage, state and the last two hours of each.
 
 import { ask } from "/api.js";
-import { clock, h, parts, refill, say, span, stageWords, STAGES } from "/words.js";
+import { STAGES, clock, h, parts, refill, say, shortId, span, stageWords } from "/words.js";
 
 const EVERY_MS = 2000;
 const STRETCH = { waiting: "waiting for sensors", live: "live", final: "final pass", ended: "over" };
@@ -41,9 +41,9 @@ function card(bed) {
   return h("li", {}, h("a", {
     className: `card ${stage ? `s-${stage}` : ""} ${unsure ? "unsure" : ""}`, href: `#/bed/${encodeURIComponent(bed.bed)}`,
   },
+  h("span", { className: "name" }, bed.origin === "replay" ? bed.title : `Bed ${shortId(bed.bed)}`),
   h("span", { className: "letter" }, epoch ? stage ?? "?" : "–"),
-  h("span", { className: "name" }, bed.origin === "replay" ? bed.title : `Bed ${bed.bed}`),
-  h("span", {}, epoch ? `${stageWords(stage)}${unsure ? ", provisional" : ""}` : "no epoch yet"),
+  h("span", { className: "words" }, epoch ? `${stageWords(stage)}${unsure ? ", provisional" : ""}` : "no epoch yet"),
   recent(bed.recent),
   h("span", { className: "more note" }, state.join(" · ")),
   ...trouble.map((text) => h("span", { className: "more bad" }, `⚠ ${text}`))));

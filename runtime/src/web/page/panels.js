@@ -1,6 +1,6 @@
 // The panels of a bed that are text: probabilities, quality, links and clocks, gaps, marks, log.
 
-import { NETWORK_ORDER, clock, h, percent, refill, span, stageWords } from "/words.js";
+import { NETWORK_ORDER, clock, h, percent, refill, shortId, span, stageWords } from "/words.js";
 
 const pair = (name, value, properties = {}) => [h("dt", {}, name), h("dd", properties, value)];
 const table = (caption, columns, rows) => h("table", { className: "data" }, h("caption", {}, caption),
@@ -43,6 +43,19 @@ export function quality({ quality: figures, issues }, state, epoch) {
     .map((line) => h("li", { className: shown.length ? "bad" : "" }, line)));
 }
 
+/** Clock and samples of a device. */
+function deviceFigures(device) {
+  const figures = [];
+  if (device.clock_fast_ppm !== null) {
+    figures.push(`clock ${Math.abs(device.clock_fast_ppm).toFixed(1)} ppm ${device.clock_fast_ppm < 0 ? "slow" : "fast"}`);
+  }
+  if (device.round_trip_ms !== null) figures.push(`round trip ${device.round_trip_ms.toFixed(1)} ms`);
+  const all = device.lost + device.placed;
+  figures.push(device.lost ? `${(100 * device.lost / all).toFixed(2)} % of the samples lost` : "no sample lost");
+  if (device.resent) figures.push("some sent again");
+  return figures.join(", ");
+}
+
 export function links(root, state) {
   if (state.origin === "replay") {
     refill(root, "replay", () => [h("p", {}, "A replay of a file: no sensors, no clocks."),
@@ -58,11 +71,10 @@ export function links(root, state) {
       parts.push(...health.reasons.map((reason) => h("p", { className: "bad" }, reason)));
     }
     if (!known?.devices.length) return [...parts, h("p", {}, "No sensor has come yet.")];
-    const number = (value, unit, digits) => (value === null ? "–" : `${value.toFixed(digits)} ${unit}`);
-    parts.push(table(`${known.up} links up, ${known.damaged_frames} damaged frames`, ["Sensor", "Link", "Clock", "Round trip", "Lost"],
-      known.devices.map((device) => [device.device.replace(/^0+(?=.)/, ""), h("span", { className: device.up ? "good" : "bad" }, device.up ? "✓ up" : "⚠ down"),
-        number(device.clock_fast_ppm, "ppm", 1), number(device.round_trip_ms, "ms", 1),
-        `${device.lost} of ${device.lost + device.placed}`])));
+    parts.push(h("ul", { className: "devices" }, ...known.devices.map((device) => h("li", {},
+      h("span", { className: device.up ? "good" : "bad" }, device.up ? "✓ " : "⚠ "), `Sensor ${shortId(device.device)}: `,
+      h("span", { className: device.up ? "good" : "bad" }, device.up ? "up" : "down"), h("br"), deviceFigures(device)))));
+    parts.push(h("p", { className: "note" }, `${known.damaged_frames} damaged frames, ${known.dropped_blocks} blocks dropped here`));
     return parts;
   });
 }
@@ -86,14 +98,16 @@ export function gaps(root, state) {
 export function marks({ marks: list }, state) {
   const newest = state.session.marks.slice(-20).reverse();
   refill(list, newest, () => newest.map((mark) => h("li", {},
-    `${clock(state.about?.start, mark.onset_s, true)}  ${mark.mark}${mark.device ? ` (sensor ${mark.device.replace(/^0+(?=.)/, "")})` : ""}`)));
+    `${clock(state.about?.start, mark.onset_s, true)}  ${mark.mark}${mark.device ? ` (sensor ${shortId(mark.device)})` : ""}`)));
 }
 
 export function log(list, card, state) {
   card.hidden = state.origin === "replay";
   const lines = state.session.log.slice(-100).reverse();
-  refill(list, lines.length ? [lines.length, lines[0]] : [], () => lines.map((line) => h("li", { className: line.trouble ? "bad" : "" },
-    `${new Date(line.utc).toLocaleTimeString([], { hour12: false })}  ${line.trouble ? "⚠ " : ""}${line.text}`)));
+  // By the host's clock, as everything else here, wherever the browser is.
+  const time = (line) => (state.about ? clock(state.about.start, line.session_s, true) : new Date(line.utc).toLocaleTimeString());
+  refill(list, [lines.length, lines[0], state.about?.start], () => lines.map((line) =>
+    h("li", { className: line.trouble ? "bad" : "" }, `${time(line)}  ${line.trouble ? "⚠ " : ""}${line.text}`)));
 }
 
 export function statistics(list, card, { statistics: known }) {

@@ -50,12 +50,15 @@ export function startOfDay(start) {
 /** Time of day, or time since the start where that is unknown. */
 export function clock(start, onset, withSeconds = false) {
   const day = startOfDay(start);
-  const at = Number.isNaN(day) ? onset : (day + onset) % 86400;
+  const at = Number.isNaN(day) ? Math.max(onset, 0) : (((day + onset) % 86400) + 86400) % 86400;
   const text = `${two(at / 3600)}:${two((at / 60) % 60)}${withSeconds ? `:${two(at % 60)}` : ""}`;
   return Number.isNaN(day) ? `+${text}` : text;
 }
 
 export const percent = (part) => (part === null || !Number.isFinite(part) ? "–" : `${Math.round(100 * part)} %`);
+
+/** A device's number without the zeros that it begins with. */
+export const shortId = (id) => id.replace(/^0+(?=[0-9a-f])/, "");
 
 /** The parts of a view by their name. */
 export function parts(root) {
