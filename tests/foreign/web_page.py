@@ -15,7 +15,6 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -48,12 +47,14 @@ def free_port():
 
 
 class Program:
-    """sfm-stream with a page."""
+    """sfm-stream with a page; of sensors where there is no recording."""
 
     def __init__(self, binary, folder, recording, port, *args):
         self.url = f"http://127.0.0.1:{port}"
+        self.bed = "replay" if recording else "1"
+        self.out = folder / f"{port}.out"
         self.log = open(folder / f"{port}.log", "ab")
-        command = [binary, "--replay", recording, "--web", f"127.0.0.1:{port}", "--out", folder / f"{port}.out", *args]
+        command = [binary, "--web", f"127.0.0.1:{port}", "--out", self.out, *(["--replay", recording] if recording else []), *args]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.log)
 
     def ask(self, path, method="GET", headers=None, body=None):
@@ -68,7 +69,7 @@ class Program:
     def wait_for_bed(self):
         for _ in range(600):
             try:
-                if self.ask("/api/beds/replay", headers=getattr(self, "shown", None))[0] in (200, 401):
+                if self.ask(f"/api/beds/{self.bed}")[0] in (200, 401):
                     return self
             except OSError:
                 pass
@@ -196,16 +197,22 @@ def stages_arrive(browser, binary, folder):
     print("the server was killed, came again and ended: the page followed by itself")
 
 
+def judged(page):
+    """axe-core's verdict; it has to see what it is there to see."""
+    rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+    found = Axe().run(page, options=rules)
+    assert found.violations_count == 0, found.generate_report()
+    assert len(found.response["passes"]) > 20, [rule["id"] for rule in found.response["passes"]]
+
+
 def judged_by_axe(browser, program):
-    axe, rules = Axe(), {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
     for scheme in ("light", "dark"):
         for width in (390, 1280):
             for view in ("#/beds", "#/bed/replay"):
                 tab = Tab(browser, f"{program.url}/{view}", width, 844, scheme, "reduce")
                 tab.page.locator(".letter").first.wait_for()
                 until("a stage", lambda: tab.page.locator(".letter").first.inner_text() not in ("–", ""))
-                found = axe.run(tab.page, options=rules)
-                assert found.violations_count == 0, found.generate_report()
+                judged(tab.page)
                 wide = tab.page.evaluate("document.documentElement.scrollWidth - innerWidth")
                 assert wide <= 0, f"{view} is {wide} px too wide at {width}"
                 tab.close()
@@ -252,6 +259,34 @@ def walked_by_keyboard(browser, program):
     assert len(page.get_by_role("status").all()) >= 2
     tab.close()
     print(f"the keyboard reaches {len(seen)} places, each with a visible focus")
+
+
+def marks_are_annotations(browser, binary, folder):
+    """A live session of simulated sensors; its buttons by keyboard."""
+    links = f"127.0.0.1:{free_port()}"
+    program = Program(binary, folder, None, free_port(), "--udp", links, "--speed", "60", "--pass", "live").wait_for_bed()
+    tab = Tab(browser, program.url + "/", scheme="dark")
+    page = tab.page
+    button = page.get_by_role("button", name="Event")
+    expect(page.locator(".words")).to_have_text("waiting for sensors")
+    expect(button).to_be_disabled()
+    sensor = subprocess.Popen([pathlib.Path(binary).with_name("sfm-sim"), MINI, "--udp", links, "--speed", "60"],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    expect(button).to_be_enabled(timeout=30_000)
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-is='marks-note']")).to_have_text("Event: marked.")
+    expect(page.locator(".marks")).to_contain_text("Event button")
+    expect(page.locator(".devices")).to_contain_text("up")
+    expect(page.locator(".log")).to_contain_text("begins")
+    judged(page)
+    sensor.wait(120)
+    program.process.wait(120)
+    tab.close(outage=True)
+    with pyedflib.EdfReader(str(program.out / "annotations.edf")) as reader:
+        texts = list(reader.readAnnotations()[2])
+    assert texts.count("Event button") == 1 and "Lights off" in texts, texts
+    print("a button of the page is an annotation that pyedflib reads")
 
 
 def names_are_text(browser, binary, folder):
@@ -352,6 +387,7 @@ def main():
         memory = Memory(night_browser, night_tab)
         for check in (lambda: stages_arrive(browser, options.binary, folder), lambda: judged_by_axe(browser, night),
                       lambda: walked_by_keyboard(browser, night), lambda: names_are_text(browser, options.binary, folder),
+                      lambda: marks_are_annotations(browser, options.binary, folder),
                       lambda: documented(options.binary, folder)):
             check()
             memory.look()
