@@ -306,12 +306,30 @@ def schema(api, content):
     return {**content["schema"], "components": api["components"]}
 
 
-def documented(binary, folder):
+def asks_for_the_token(browser, program, token):
+    tab = Tab(browser, program.url + "/")
+    field = tab.page.get_by_label("Token")
+    expect(field).to_be_focused()
+    judged(tab.page)
+    for word, told in (("not the token at all", "The token is wrong."), (token, None)):
+        field.fill(word)
+        tab.page.keyboard.press("Enter")
+        if told:
+            expect(tab.page.get_by_role("alert")).to_have_text(told)
+    expect(tab.page.locator("#link")).to_have_text("connected")
+    tab.page.reload()
+    expect(tab.page.locator(".now")).to_be_visible()
+    tab.errors = [error for error in tab.errors if "401" not in error]
+    tab.close()
+    print("the page asks for the token, once")
+
+
+def documented(browser, binary, folder):
     """Every path answers as openapi.json says."""
     token = folder / "token"
     token.write_text("0123456789abcdef0123456789abcdef\n")
     token.chmod(0o600)
-    program = Program(binary, folder, MINI, free_port(), "--speed", "20", "--token-file", token).wait_for_bed()
+    program = Program(binary, folder, MINI, free_port(), "--speed", "10", "--token-file", token).wait_for_bed()
     api = json.loads(program.ask("/api/openapi.json")[2])
     openapi_spec_validator.validate(api)
     shown = {"Authorization": "Bearer " + token.read_text().strip()}
@@ -340,6 +358,7 @@ def documented(binary, folder):
                 jsonschema.Draft202012Validator(schema(api, content)).validate(json.loads(text))
     assert {path.split("?")[0] for path, *_ in asked} | {"/api/beds/{bed}/events"} == set(api["paths"])
     messages(api, program, shown)
+    asks_for_the_token(browser, program, token.read_text().strip())
     program.end()
     print(f"openapi.json is valid; {len(asked)} answers and the stream are as it says")
 
@@ -388,7 +407,7 @@ def main():
         for check in (lambda: stages_arrive(browser, options.binary, folder), lambda: judged_by_axe(browser, night),
                       lambda: walked_by_keyboard(browser, night), lambda: names_are_text(browser, options.binary, folder),
                       lambda: marks_are_annotations(browser, options.binary, folder),
-                      lambda: documented(options.binary, folder)):
+                      lambda: documented(browser, options.binary, folder)):
             check()
             memory.look()
         while night.process.poll() is None:

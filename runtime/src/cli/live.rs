@@ -12,7 +12,7 @@ use super::args::{RunArgs, Speed};
 use super::session_files::Place;
 use super::setup::Setup;
 use super::witness::SessionWitness;
-use super::{Failure, bed, beds, say};
+use super::{Failure, bed, beds, output, say};
 use crate::link::clock::HostClock;
 use crate::link::hub::{self, Beds, FromLinks, Hub, Started};
 use crate::link::log::{LogLine, SessionEvent};
@@ -46,10 +46,7 @@ pub(super) fn run(args: &RunArgs, threads: usize, stop: &Arc<AtomicBool>) -> Res
         }
     });
     let service = Service::start(&args.service).map_err(Failure::usage)?;
-    let web = Web::start(&args.web, || args.service.remote_access(), Some(service.beds()));
-    let web = web.map_err(Failure::usage)?;
-    let lines = web.iter().flat_map(Web::lines);
-    lines.for_each(|line| say(&line));
+    let web = output::live_page(args, Some(service.beds()))?;
     let around = Around { service: &service, web: web.as_ref() };
     let result = if args.links.beds {
         beds::run(args, threads, endpoints, clock, &around, stop)

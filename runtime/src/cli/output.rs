@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::args::RunArgs;
 use super::{Failure, say, show};
 use crate::event::Event;
+use crate::service::health::Beds;
 use crate::sink::{self, Place, Sink, Sinks};
-use crate::web::{Room, WebSink};
+use crate::web::{Room, Web, WebSink};
 
 /// Every sink that `args` ask for; `room` is where the live page shows the run.
 pub(super) fn sinks(
@@ -24,6 +25,14 @@ pub(super) fn sinks(
     sinks.extend(args.publish.sinks(place).map_err(Failure::run)?);
     sinks.extend(room.map(|room| Box::new(WebSink(room)) as Box<dyn Sink>));
     Ok(sinks)
+}
+
+/// The live page, if one is wanted; says where it is. `beds` knows how live sessions are.
+pub(super) fn live_page(args: &RunArgs, beds: Option<Arc<Beds>>) -> Result<Option<Web>, Failure> {
+    let web = Web::start(&args.web, || args.service.remote_access(), beds);
+    let web = web.map_err(Failure::usage)?;
+    web.iter().flat_map(Web::lines).for_each(|line| say(&line));
+    Ok(web)
 }
 
 /// Whether somebody looks at the signals themselves.

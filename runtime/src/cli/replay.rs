@@ -14,7 +14,7 @@ use crate::event::Pass;
 use crate::pipeline::{Options, PassOutcome, Surroundings, final_pass, live_pass, measure};
 use crate::sink::{Place, Sinks, WhenFull};
 use crate::source::{self, Recording, Source};
-use crate::web::{Origin, Room, Web};
+use crate::web::{Origin, Room};
 
 /// What is fixed before the first sample is read.
 struct Replay {
@@ -35,10 +35,7 @@ pub(super) fn run(
     stop: &AtomicBool,
 ) -> Result<(), Failure> {
     let begin = Instant::now();
-    let web = Web::start(&args.web, || args.service.remote_access(), None);
-    let web = web.map_err(Failure::usage)?;
-    let lines = web.iter().flat_map(Web::lines);
-    lines.for_each(|line| say(&line));
+    let web = output::live_page(args, None)?;
     let mut replay = Replay::open(args, file, threads)?;
     let title = file.file_stem().unwrap_or_default().to_string_lossy();
     let shown = web.map(|web| (web.rooms().open("replay", &title, Origin::Replay, None), web));

@@ -179,7 +179,11 @@ impl SessionWitness {
         }
     }
 
+    /// Of a bed that is one device's it is not told whose a new link is: the device stands for it.
     fn note_link(&self, event: &SessionEvent) {
+        if self.name.is_some() {
+            return;
+        }
         match event {
             SessionEvent::LinkUp { link } => self.health.link(link, true),
             SessionEvent::LinkDown { link, .. } => self.health.link(link, false),
@@ -245,7 +249,6 @@ impl SessionWitness {
             self.devices.push(Device { meter: DeviceMeter::new(bed, now.device), last });
             self.devices.len() - 1
         });
-        // Where each device is a bed, nobody knows whose a new link is: the device stands for it.
         if self.name.is_some() {
             self.health.link(&hex(now.device), now.is_up);
         }

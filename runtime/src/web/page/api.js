@@ -71,6 +71,7 @@ export class Follow {
   }
 
   again() {
+    if (this.closed) return;
     const wait = BACKOFF_MS[Math.min(this.tries++, BACKOFF_MS.length - 1)];
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.load(), wait);
