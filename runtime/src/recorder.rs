@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use annotations::{
-    AnnotationLog, AnnotationSink, Annotations, EVENT_BUTTON, LIGHTS_OFF, LIGHTS_ON,
+    AnnotationLog, AnnotationSink, Annotations, EVENT_BUTTON, LIGHTS_OFF, LIGHTS_ON, marks,
 };
 pub use signals::{recordable, storable};
 pub use slots::Lost;

@@ -26,6 +26,7 @@ use crate::recorder::{self, AnnotationSink, RecorderThread};
 use crate::service::health::{Health, Phase};
 use crate::sink::{self, Place, WhenFull};
 use crate::source::{self, Source};
+use crate::web::Room;
 
 /// How long the disk may take to close the recording: when somebody waits for it, and at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
@@ -91,6 +92,7 @@ impl Bed<'_> {
             &path,
             resumed.then_some(settled.len() as u32),
             &recorder,
+            witness.room(),
         )?);
         witness.begin(self.out, &path, &saved)?;
         let health = witness.health();
@@ -150,6 +152,7 @@ impl Bed<'_> {
         recording: &Path,
         resumed: Option<u32>,
         recorder: &RecorderThread,
+        room: Option<Arc<Room>>,
     ) -> Result<Output, Failure> {
         let study = self.out.file_name().unwrap_or_default().to_string_lossy();
         let labels = &self.setup.labels;
@@ -157,6 +160,7 @@ impl Bed<'_> {
         let place =
             Place { out_dir: self.out, study: &study, recording, labels, quantiles, resumed };
         let mut sinks = output::sinks(self.args, &place)?;
+        sinks.extend(room.as_ref().map(output::page_sink));
         sinks.push(Box::new(AnnotationSink(recorder.annotations())));
         Output::start(sinks, WhenFull::Drop, self.args.json, false)
     }

@@ -8,6 +8,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use super::args::RunArgs;
+use super::live::Around;
 use super::session_files::Place;
 use super::setup::Setup;
 use super::witness::SessionWitness;
@@ -15,9 +16,11 @@ use super::{Failure, bed, say};
 use crate::link::clock::HostClock;
 use crate::link::hub::{self, Hub, NewBed};
 use crate::link::log::hex;
+use crate::link::mark;
 use crate::link::transport::Endpoint;
 use crate::service::health::{Beds, Phase};
-use crate::service::{Service, systemd};
+use crate::service::systemd;
+use crate::web::{Origin, Rooms, Web};
 
 /// How long the links' thread may take to end.
 const END_WITHIN: Duration = Duration::from_secs(2);
@@ -28,7 +31,7 @@ pub(super) fn run(
     threads: usize,
     endpoints: Vec<Endpoint>,
     clock: HostClock,
-    service: &Service,
+    around: &Around<'_>,
     stop: &Arc<AtomicBool>,
 ) -> Result<(), Failure> {
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("beds.sfm-out"));
@@ -39,7 +42,8 @@ pub(super) fn run(
         setup: Arc::new(setup),
         out: out.clone(),
         clock,
-        beds: service.beds(),
+        beds: around.service.beds(),
+        rooms: around.web.map(Web::rooms),
         stop: stop.clone(),
         failed: Arc::default(),
     };
@@ -70,6 +74,7 @@ struct Ward {
     out: PathBuf,
     clock: HostClock,
     beds: Arc<Beds>,
+    rooms: Option<Arc<Rooms>>,
     stop: Arc<AtomicBool>,
     failed: Arc<AtomicUsize>,
 }
@@ -85,18 +90,24 @@ impl Ward {
         let name = hex(device);
         let (out, place) = Place::find(&self.out.join(&name))?;
         let args = place.completed(&self.args);
-        let (session, files) = place
+        let (mut session, files) = place
             .session(&args, &self.setup, &out, self.clock)
             .map_err(|failure| failure.message)?;
+        let (button, marks) = mark::button(self.clock);
+        session.take_marks(marks);
         let (to, from) = hub::queue();
         let watched = self.beds.begin(&name, Some(out.clone()));
         watched.health.phase(Phase::Starting);
-        let witness = SessionWitness::new(Some(name.clone()), watched.health.clone());
+        let title = out.file_name().unwrap_or_default().to_string_lossy();
+        let rooms = self.rooms.as_ref();
+        let shown = rooms.map(|rooms| rooms.open(&name, &title, Origin::Sensors, Some(button)));
+        let room = shown.as_ref().map(|shown| shown.room.clone());
+        let witness = SessionWitness::new(Some(name.clone()), watched.health.clone(), room);
         let (setup, stop, failed) = (self.setup.clone(), self.stop.clone(), self.failed.clone());
         std::thread::Builder::new()
             .name(format!("bed {name}"))
             .spawn(move || {
-                let (_watched, _running) = (watched, running);
+                let (_watched, _shown, _running) = (watched, shown, running);
                 let result = bed::run(&args, &setup, &out, files, from, witness, &stop);
                 if let Err(failure) = result {
                     failed.fetch_add(1, Ordering::Relaxed);

@@ -12,14 +12,16 @@ use super::args::{RunArgs, Speed};
 use super::session_files::Place;
 use super::setup::Setup;
 use super::witness::SessionWitness;
-use super::{Failure, bed, beds, say};
+use super::{Failure, bed, beds, output, say};
 use crate::link::clock::HostClock;
 use crate::link::hub::{self, Beds, FromLinks, Hub, Started};
 use crate::link::log::{LogLine, SessionEvent};
+use crate::link::mark;
 use crate::link::session::Settings;
 use crate::link::transport::Endpoint;
 use crate::service::health::Phase;
 use crate::service::{Service, bind, log, stop as signals, systemd};
+use crate::web::{Origin, Web};
 
 /// How long the links' thread may take to end.
 const END_WITHIN: Duration = Duration::from_secs(2);
@@ -44,13 +46,23 @@ pub(super) fn run(args: &RunArgs, threads: usize, stop: &Arc<AtomicBool>) -> Res
         }
     });
     let service = Service::start(&args.service).map_err(Failure::usage)?;
+    let web = output::live_page(args, Some(service.beds()))?;
+    let around = Around { service: &service, web: web.as_ref() };
     let result = if args.links.beds {
-        beds::run(args, threads, endpoints, clock, &service, stop)
+        beds::run(args, threads, endpoints, clock, &around, stop)
     } else {
-        one(args, threads, endpoints, clock, &service, stop)
+        one(args, threads, endpoints, clock, &around, stop)
     };
     systemd::stopping();
     result
+}
+
+/// What is around all sessions of the process.
+pub(super) struct Around<'a> {
+    /// Watches over them.
+    pub service: &'a Service,
+    /// Shows them.
+    pub web: Option<&'a Web>,
 }
 
 /// One session with all devices.
@@ -59,7 +71,7 @@ fn one(
     threads: usize,
     endpoints: Vec<Endpoint>,
     clock: HostClock,
-    service: &Service,
+    around: &Around<'_>,
     stop: &Arc<AtomicBool>,
 ) -> Result<(), Failure> {
     let wanted = args.out.clone().unwrap_or_else(default_out);
@@ -71,7 +83,9 @@ fn one(
     let args = place.completed(args);
     let setup = Setup::open(&args, threads)?;
     setup.network.warm_up().map_err(Failure::bundle)?;
-    let (session, files) = place.session(&args, &setup, &out, clock)?;
+    let (mut session, files) = place.session(&args, &setup, &out, clock)?;
+    let (button, marks) = mark::button(clock);
+    session.take_marks(marks);
     let (to, from) = hub::queue();
     let names: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
     let devices = args.service.devices();
@@ -79,9 +93,13 @@ fn one(
     let links = hub.spawn(endpoints, stop.clone()).map_err(Failure::usage)?;
     say(&format!("waiting for sensors: {}", names.join(", ")));
     systemd::ready();
-    let watched = service.begin("1", Some(&out));
+    let watched = around.service.begin("1", Some(&out));
     watched.health.phase(Phase::Starting);
-    let witness = SessionWitness::new(None, watched.health.clone());
+    let title = out.file_name().unwrap_or_default().to_string_lossy();
+    let rooms = around.web.map(Web::rooms);
+    let shown = rooms.map(|rooms| rooms.open("1", &title, Origin::Sensors, Some(button)));
+    let room = shown.as_ref().map(|shown| shown.room.clone());
+    let witness = SessionWitness::new(None, watched.health.clone(), room);
     let result = bed::run(&args, &setup, &out, files, from, witness, stop);
     // Read before it is set for the links' sake.
     stop.store(true, Ordering::Relaxed);

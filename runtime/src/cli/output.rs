@@ -1,11 +1,20 @@
 //! Where the events of a run go: the sinks, and stdout with `--json`.
 
+use std::sync::Arc;
+
 use super::args::RunArgs;
 use super::{Failure, say, show};
 use crate::event::Event;
+use crate::service::health::Beds;
 use crate::sink::{self, Place, Sink, Sinks, WhenFull};
+use crate::web::{Room, Web, WebSink};
 
-/// Every sink that `args` ask for.
+/// The sink that brings a run to the live page.
+pub(super) fn page_sink(room: &Arc<Room>) -> Box<dyn Sink> {
+    Box::new(WebSink(room.clone()))
+}
+
+/// Every sink that `args` ask for but the live page's.
 pub(super) fn sinks(args: &RunArgs, place: &Place<'_>) -> Result<Vec<Box<dyn Sink>>, Failure> {
     let files = match place.resumed {
         Some(windows) => sink::reopen_all(place.out_dir, place.labels, windows),
@@ -18,6 +27,14 @@ pub(super) fn sinks(args: &RunArgs, place: &Place<'_>) -> Result<Vec<Box<dyn Sin
     sinks.extend(args.publish.sinks(place).map_err(Failure::run)?);
     sinks.extend(args.tui.sinks(place, args.replay.is_some()).map_err(Failure::run)?);
     Ok(sinks)
+}
+
+/// The live page, if one is wanted; says where it is. `beds` knows how live sessions are.
+pub(super) fn live_page(args: &RunArgs, beds: Option<Arc<Beds>>) -> Result<Option<Web>, Failure> {
+    let web = Web::start(&args.web, || args.service.remote_access(), beds);
+    let web = web.map_err(Failure::usage)?;
+    web.iter().flat_map(Web::lines).for_each(|line| say(&line));
+    Ok(web)
 }
 
 /// Whether somebody looks at the signals themselves.

@@ -44,6 +44,6 @@ pub(super) fn run(dir: &Path, bundle: Option<&Path>) -> Result<(), Failure> {
     ));
     let service = Service::start(&ServiceArgs::default()).map_err(Failure::usage)?;
     let watched = service.begin("1", Some(dir));
-    let witness = SessionWitness::new(None, watched.health.clone());
+    let witness = SessionWitness::new(None, watched.health.clone(), None);
     bed::recover(&args, &setup, dir, files, witness, &stop)
 }

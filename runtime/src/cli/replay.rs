@@ -16,6 +16,7 @@ use crate::night::Demographics;
 use crate::pipeline::{Options, PassOutcome, Surroundings, final_pass, live_pass, measure};
 use crate::sink::{Place, Sink, WhenFull};
 use crate::source::{self, Recording, Source};
+use crate::web::Origin;
 
 /// One recording, and what is fixed before its first sample is read.
 pub(super) struct Replay<'a> {
@@ -51,10 +52,14 @@ pub(super) fn run(
     stop: &AtomicBool,
 ) -> Result<(), Failure> {
     let begin = Instant::now();
+    let web = output::live_page(args, None)?;
     let setup = Setup::open(args, threads)?;
     let out_dir = args.out.clone().unwrap_or_else(|| default_out(file));
     let mut replay = Replay::open(&setup, args, file, &out_dir, setup.demographics)?;
-    let result = replay.show(stop);
+    let title = file.file_stem().unwrap_or_default().to_string_lossy();
+    let shown = web.map(|web| (web.rooms().open("replay", &title, Origin::Replay, None), web));
+    let page = shown.iter().map(|(occupied, _)| output::page_sink(&occupied.room)).collect();
+    let result = replay.show(page, stop);
     if args.timings {
         setup.network.timings().table(begin.elapsed()).lines().for_each(say);
     }
@@ -97,9 +102,9 @@ impl<'a> Replay<'a> {
     }
 
     /// Runs the passes and shows the summary.
-    fn show(&mut self, stop: &AtomicBool) -> Result<(), Failure> {
+    fn show(&mut self, more: Vec<Box<dyn Sink>>, stop: &AtomicBool) -> Result<(), Failure> {
         self.study.explain();
-        let replayed = self.run(Vec::new(), stop)?;
+        let replayed = self.run(more, stop)?;
         if self.args.json {
             replayed.shown?;
         } else {

@@ -9,11 +9,13 @@ use super::Failure;
 use crate::link::hub::{DeviceTotals, Totals};
 use crate::link::ledger::SampleLedger;
 use crate::link::live::Witness;
-use crate::link::log::{LogLine, SessionEvent, SessionLog};
+use crate::link::log::{LogLine, SessionEvent, SessionLog, hex};
 use crate::link::saved::SavedSession;
 use crate::pipeline::Load;
+use crate::recorder;
 use crate::service::health::{Health, Recorder};
 use crate::telemetry::{Befell, ClockFit, DeviceMeter};
+use crate::web::Room;
 
 /// Counts, one a second, of which one is saved.
 const SAVE_EVERY: u32 = 60;
@@ -25,6 +27,8 @@ pub(super) struct SessionWitness {
     /// Begins its lines, where there are several sessions.
     name: Option<String>,
     health: Arc<Health>,
+    /// Where the live page shows the session.
+    room: Option<Arc<Room>>,
     load: Arc<Load>,
     log: Option<SessionLog>,
     kept: Vec<LogLine>,
@@ -56,11 +60,12 @@ struct Device {
 }
 
 impl SessionWitness {
-    /// A witness that tells `health`.
-    pub fn new(name: Option<String>, health: Arc<Health>) -> Self {
+    /// A witness that tells `health` and, where there is a live page, `room`.
+    pub fn new(name: Option<String>, health: Arc<Health>, room: Option<Arc<Room>>) -> Self {
         Self {
             name,
             health,
+            room,
             load: Arc::new(Load::default()),
             log: None,
             kept: Vec::new(),
@@ -86,6 +91,11 @@ impl SessionWitness {
         self.health.clone()
     }
 
+    /// Where the live page shows the session.
+    pub fn room(&self) -> Option<Arc<Room>> {
+        self.room.clone()
+    }
+
     /// Takes the recorder's report.
     pub fn recorder_stopped(&self) -> impl FnOnce(String) + Send + 'static {
         let (health, stopped) = (self.health.clone(), self.stopped.clone());
@@ -98,8 +108,7 @@ impl SessionWitness {
 
     /// Keeps a line from before the session has a folder.
     pub fn keep(&mut self, line: LogLine) {
-        self.tell(&line.event);
-        self.note_link(&line.event);
+        self.tell(&line);
         if self.kept.len() < MAX_KEPT {
             self.kept.push(line);
         }
@@ -117,6 +126,9 @@ impl SessionWitness {
         self.counted.recorded = self.recorded_bytes();
         self.log = Some(SessionLog::open(out).map_err(Failure::run)?);
         self.health.recorder(Recorder::On);
+        if let Some(room) = &self.room {
+            room.restore_marks(recorder::marks(out));
+        }
         for line in std::mem::take(&mut self.kept) {
             self.write(&line);
         }
@@ -151,7 +163,12 @@ impl SessionWitness {
         }
     }
 
-    fn tell(&self, event: &SessionEvent) {
+    fn tell(&self, line: &LogLine) {
+        let event = &line.event;
+        self.note_link(event);
+        if let Some(room) = &self.room {
+            room.line(line);
+        }
         let name = self.name.as_deref().map(|name| format!("bed {name}: ")).unwrap_or_default();
         if event.is_trouble() {
             tracing::warn!("{name}{event}");
@@ -162,7 +179,11 @@ impl SessionWitness {
         }
     }
 
+    /// Of a bed that is one device's it is not told whose a new link is: the device stands for it.
     fn note_link(&self, event: &SessionEvent) {
+        if self.name.is_some() {
+            return;
+        }
         match event {
             SessionEvent::LinkUp { link } => self.health.link(link, true),
             SessionEvent::LinkDown { link, .. } => self.health.link(link, false),
@@ -228,6 +249,9 @@ impl SessionWitness {
             self.devices.push(Device { meter: DeviceMeter::new(bed, now.device), last });
             self.devices.len() - 1
         });
+        if self.name.is_some() {
+            self.health.link(&hex(now.device), now.is_up);
+        }
         if let Some(device) = self.devices.get_mut(index) {
             device.count(now);
         }
@@ -266,14 +290,16 @@ impl Device {
 impl Witness for SessionWitness {
     fn line(&mut self, line: LogLine) {
         self.session_s = line.session_s;
-        self.tell(&line.event);
-        self.note_link(&line.event);
+        self.tell(&line);
         self.write(&line);
     }
 
     fn totals(&mut self, totals: Totals) {
         for device in totals.devices.iter().copied() {
             self.count(device);
+        }
+        if let Some(room) = &self.room {
+            room.totals(&totals);
         }
         self.totals = totals;
         self.look();

@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod live;
 pub mod log;
 pub mod lsl;
+pub mod mark;
 pub mod port;
 pub mod reassembly;
 pub mod saved;

@@ -13,6 +13,7 @@ use super::device::{Axis, Device, MAX_CHANNELS, Out, Violation};
 use super::hub::DeviceTotals;
 use super::ledger::SampleLedger;
 use super::log::{SessionEvent, hex};
+use super::mark::Marks;
 use super::slot::Slot;
 use crate::recorder::recordable;
 use crate::signal::SignalInfo;
@@ -76,6 +77,8 @@ pub struct Session {
     first_ready_s: Option<HostSeconds>,
     /// Devices that came too late to be recorded.
     refused: BTreeSet<u64>,
+    /// What people mark at the host.
+    marks: Option<Marks>,
 }
 
 /// A session that was cut and goes on.
@@ -97,6 +100,7 @@ impl Session {
             channels: Vec::new(),
             first_ready_s: None,
             refused: BTreeSet::new(),
+            marks: None,
         }
     }
 
@@ -114,6 +118,11 @@ impl Session {
             session.devices.push(Device::known(id, slots, now_s));
         }
         session
+    }
+
+    /// The session takes what people mark at the host, from its start on.
+    pub fn take_marks(&mut self, marks: Marks) {
+        self.marks = Some(marks);
     }
 
     /// The channels that are recorded, in order; empty before the start.
@@ -273,13 +282,28 @@ impl Session {
                 violations.extend(device.link.map(|link| (link, violation)));
             }
         }
+        self.place_marks(now_s, out);
         violations
+    }
+
+    fn place_marks(&self, now_s: HostSeconds, out: &mut Out) {
+        let (Some(start_s), Some(Marks(marks))) = (self.axis.started_s, &self.marks) else {
+            return;
+        };
+        for (at_s, mark) in marks.try_iter() {
+            // A finger is no more exact than a millisecond.
+            let (device, onset_s) = (String::new(), ((at_s - start_s) * 1e3).round() / 1e3);
+            out.note(now_s, SessionEvent::Mark { device, onset_s, mark: mark.text() });
+        }
     }
 
     /// The session is over: everything that waits comes out.
     pub fn finish(&mut self, now_s: HostSeconds, out: &mut Out) {
         let axis = self.axis;
         self.devices.iter_mut().for_each(|device| device.finish(&axis, now_s, out));
+        self.place_marks(now_s, out);
+        // From now on marks are refused.
+        self.marks = None;
     }
 
     fn start_if_ready(&mut self, now_s: HostSeconds, out: &mut Out) {

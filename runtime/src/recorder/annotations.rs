@@ -138,6 +138,14 @@ impl Drop for AnnotationLog {
     }
 }
 
+/// The marks of people that stand in `dir`'s file: onset in seconds and text. None where the file
+/// cannot be read.
+pub fn marks(dir: &Path) -> Vec<(f64, String)> {
+    let all = crate::edf::annotations(&dir.join(FILE_NAME)).unwrap_or_default();
+    let is_mark = |text: &str| [LIGHTS_OFF, LIGHTS_ON, EVENT_BUTTON].contains(&text);
+    all.into_iter().filter(|a| is_mark(&a.text)).map(|a| (a.onset_s, a.text)).collect()
+}
+
 /// Onset in microseconds and text of an annotation that is written.
 type Said = (i64, String);
 

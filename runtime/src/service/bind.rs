@@ -8,6 +8,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 /// Shortest token, bytes: 128 random bits in hexadecimal are 32.
@@ -69,7 +70,8 @@ pub fn sensor_warning(addr: SocketAddr, devices: &Devices) -> Option<String> {
     Some(format!("{addr}: the sensors' protocol is neither encrypted nor authenticated; {who}"))
 }
 
-fn is_loopback(addr: SocketAddr) -> bool {
+/// Whether only this machine can reach `addr`.
+pub(crate) fn is_loopback(addr: SocketAddr) -> bool {
     addr.ip().to_canonical().is_loopback()
 }
 
@@ -109,6 +111,13 @@ impl Token {
         let Some(space) = authorization.iter().position(|&byte| byte == b' ') else { return false };
         let (scheme, shown) = authorization.split_at(space);
         scheme.eq_ignore_ascii_case(b"bearer") && shown.trim_ascii().ct_eq(&self.0).into()
+    }
+
+    /// What a browser that has shown the token keeps in its place for `purpose`, in hexadecimal.
+    /// The same after a restart of the program, so that nobody has to show it again.
+    pub fn derived(&self, purpose: &str) -> String {
+        let digest = Sha256::new().chain_update(purpose).chain_update([0]).chain_update(&self.0);
+        digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 

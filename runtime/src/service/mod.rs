@@ -3,6 +3,7 @@
 //! `service`; no sample passes through it, and the sessions go on if it fails.
 
 pub mod bind;
+pub(crate) mod connection;
 pub mod disk;
 pub mod health;
 pub mod http;
@@ -39,10 +40,10 @@ pub struct ServiceArgs {
     /// Serve /metrics (Prometheus) and /healthz at this address, e.g. 127.0.0.1:9464
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<SocketAddr>,
-    /// Listen at addresses that other machines can reach too; metrics need --token-file then
+    /// Listen at addresses that other machines can reach too; metrics and the live page need --token-file then
     #[arg(long)]
     pub listen_remote: bool,
-    /// File with the token that requests for metrics have to show (Authorization: Bearer)
+    /// File with the token that metrics and the live page ask for (Authorization: Bearer, or the page's form)
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// Take samples of this device only, by its id in hexadecimal; may be repeated [default: all]
@@ -113,7 +114,7 @@ impl Service {
         let mut server = None;
         if let Some(addr) = args.metrics {
             bind::allowed_http(addr, &access)?;
-            let listener = http::listen(addr)?;
+            let listener = connection::listen(addr, "metrics")?;
             let _inside = runtime.enter();
             let listener = TcpListener::from_std(listener).map_err(refuse)?;
             let (metrics, token) = (telemetry::install()?, access.token);
