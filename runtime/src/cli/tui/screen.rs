@@ -9,7 +9,7 @@ use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 
 use super::draw;
@@ -29,10 +29,9 @@ impl Screen {
         IS_HELD.store(true, Ordering::Relaxed);
         stop::before_exit(give_back);
         let entered = enable_raw_mode()
-            .and_then(|()| execute!(stdout(), EnterAlternateScreen))
-            .and_then(|()| Terminal::new(CrosstermBackend::new(stdout())))
             // Not every terminal has another screen, and what is drawn takes an empty one for granted.
-            .and_then(|mut terminal| terminal.clear().map(|()| terminal));
+            .and_then(|()| execute!(stdout(), EnterAlternateScreen, Clear(ClearType::All)))
+            .and_then(|()| Terminal::new(CrosstermBackend::new(stdout())));
         match entered {
             Ok(terminal) => Ok(Self { terminal }),
             Err(e) => {
