@@ -6,11 +6,10 @@
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 
-use super::annotation::Annotation;
+use super::annotation::{Annotation, push_tal};
 use super::datetime::DateTime;
 use super::field::{self, push_text};
 use super::header::{Continuity, Header, SampleFormat};
-use super::writer::push_tal;
 use super::{EdfError, RecordReader};
 
 /// Widths of the columns of a header's table of signals.
@@ -46,43 +45,61 @@ pub fn annotate<R: Read + Seek>(
         return Err(EdfError::Unwritable(reason.into()));
     }
     let onsets_s = record_onsets(&mut reader, &header)?;
-    let first_s = onsets_s.first().copied().unwrap_or_default();
-    let plan = plan(&onsets_s, header.record_duration_s, first_s, annotations);
-    let block = |record: usize| {
-        let mut block = Vec::new();
-        if header.timekeeper().is_none() {
-            push_tal(
-                &mut block,
-                DECIMALS,
-                onsets_s.get(record).copied().unwrap_or_default(),
-                None,
-                "",
-            );
-        }
-        let here = plan.get(record).cloned().unwrap_or_default();
-        for Annotation { onset_s, duration_s, text } in annotations.get(here).unwrap_or_default() {
-            push_tal(&mut block, DECIMALS, onset_s + first_s, *duration_s, text);
-        }
-        block
+    let blocks = Blocks {
+        plan: plan(&onsets_s, header.record_duration_s, annotations),
+        keeps_time: header.timekeeper().is_none(),
+        annotations,
+        onsets_s,
     };
-    let bytes = (0..onsets_s.len()).map(|record| block(record).len()).max().unwrap_or_default();
-    let bytes = bytes.max(24).next_multiple_of(header.sample_format.bytes());
-
+    let bytes = blocks.longest().max(24).next_multiple_of(header.sample_format.bytes());
     let mut input = reader.into_inner();
     output.write_all(&header_of_copy(&mut input, &header, bytes, identity)?)?;
     input.seek(SeekFrom::Start(header.header_bytes))?;
-    for record in 0..onsets_s.len() {
+    for record in 0..blocks.onsets_s.len() {
         // By streaming: a record may be the whole recording.
         let copied = std::io::copy(&mut input.by_ref().take(header.record_bytes), output)?;
         if copied < header.record_bytes {
             return Err(EdfError::Io(std::io::ErrorKind::UnexpectedEof.into()));
         }
-        let mut block = block(record);
+        let mut block = blocks.of(record);
         block.resize(bytes, 0);
         output.write_all(&block)?;
     }
     output.flush()?;
     Ok(())
+}
+
+/// What the added signal holds in each record.
+struct Blocks<'a> {
+    annotations: &'a [Annotation],
+    /// Which of them are in each record.
+    plan: Vec<Range<usize>>,
+    /// Onset of each record, seconds after the header's start.
+    onsets_s: Vec<f64>,
+    /// The file's only annotation signal says when its records begin.
+    keeps_time: bool,
+}
+
+impl Blocks<'_> {
+    fn of(&self, record: usize) -> Vec<u8> {
+        let mut block = Vec::new();
+        if self.keeps_time {
+            let onset_s = self.onsets_s.get(record).copied().unwrap_or_default();
+            push_tal(&mut block, DECIMALS, onset_s, None, "");
+        }
+        // Annotations count from the first sample.
+        let first_s = self.onsets_s.first().copied().unwrap_or_default();
+        let here = self.plan.get(record).cloned().unwrap_or_default();
+        for annotation in self.annotations.get(here).unwrap_or_default() {
+            let Annotation { onset_s, duration_s, text } = annotation;
+            push_tal(&mut block, DECIMALS, onset_s + first_s, *duration_s, text);
+        }
+        block
+    }
+
+    fn longest(&self) -> usize {
+        (0..self.onsets_s.len()).map(|record| self.of(record).len()).max().unwrap_or_default()
+    }
 }
 
 /// Onset of each record, seconds after the header's start. A record that does not say it follows
@@ -105,12 +122,8 @@ fn record_onsets<R: Read + Seek>(
 
 /// Which annotations each record takes: those that begin in it or before, as many as a record has
 /// room for. A hole of hours brings many at once, so the room grows until all are placed.
-fn plan(
-    onsets_s: &[f64],
-    record_s: f64,
-    first_s: f64,
-    annotations: &[Annotation],
-) -> Vec<Range<usize>> {
+fn plan(onsets_s: &[f64], record_s: f64, annotations: &[Annotation]) -> Vec<Range<usize>> {
+    let first_s = onsets_s.first().copied().unwrap_or_default();
     let mut room = 1;
     loop {
         let mut next = 0;
@@ -146,7 +159,6 @@ fn header_of_copy<R: Read + Seek>(
     input.seek(SeekFrom::Start(0))?;
     input.read_exact(&mut raw)?;
     let field = |place: Range<usize>| field::text(raw.get(place).unwrap_or_default());
-    let number = |place: Range<usize>| field(place).replace(',', ".");
     let signals = header.signals.len();
     let (patient, recorded) = match identity {
         Identity::Anonymous => ("X X X X".into(), anonymous(header.start, "X")),
@@ -160,21 +172,27 @@ fn header_of_copy<R: Read + Seek>(
     push_text(&mut out, &(256 * (2 + signals)).to_string(), 8);
     push_text(&mut out, &reserved(header, &field(192..236)), 44);
     push_text(&mut out, &header.record_count.to_string(), 8);
-    push_text(&mut out, &number(244..252), 8);
+    push_text(&mut out, &field(244..252).replace(',', "."), 8);
     push_text(&mut out, &(signals + 1).to_string(), 4);
 
+    push_table(&mut out, &raw, header, annotation_bytes);
+    Ok(out)
+}
+
+/// The table of signals, stored by field, with ours as the last of each.
+fn push_table(out: &mut Vec<u8>, raw: &[u8], header: &Header, annotation_bytes: usize) {
     let mut place = 256;
     let ours = our_signal(header.sample_format, annotation_bytes);
     for (column, (width, ours)) in COLUMNS.into_iter().zip(ours).enumerate() {
-        for _ in 0..signals {
-            let written = place..place + width;
-            let text = if NUMBERS.contains(&column) { number(written) } else { field(written) };
-            push_text(&mut out, &text, width);
+        for _ in 0..header.signals.len() {
+            let written = field::text(raw.get(place..place + width).unwrap_or_default());
+            // Decimal commas are for the lenient.
+            let is_number = NUMBERS.contains(&column);
+            push_text(out, &if is_number { written.replace(',', ".") } else { written }, width);
             place += width;
         }
-        push_text(&mut out, &ours, width);
+        push_text(out, &ours, width);
     }
-    Ok(out)
 }
 
 /// Label, transducer, unit, limits, prefilter, samples, reserved.
@@ -187,8 +205,7 @@ fn our_signal(format: SampleFormat, annotation_bytes: usize) -> [String; 10] {
     let samples = annotation_bytes / format.bytes();
     let (min, max, samples) = (min.to_string(), max.to_string(), samples.to_string());
     let nothing = String::new;
-    let limits = ("-1".to_owned(), "1".to_owned());
-    let (low, high) = limits;
+    let (low, high) = ("-1".to_owned(), "1".to_owned());
     [label.into(), nothing(), nothing(), low, high, min, max, nothing(), samples, nothing()]
 }
 
@@ -307,10 +324,10 @@ mod tests {
     #[test]
     fn every_annotation_finds_a_place() {
         for count in [0, 1, 5, 700] {
-            let plan = plan(&[0.0, 10.0, 20.0], 10.0, 0.0, &stages(count));
+            let plan = plan(&[0.0, 10.0, 20.0], 10.0, &stages(count));
             assert_eq!(plan.iter().map(Range::len).sum::<usize>(), count as usize);
         }
-        assert!(plan(&[], 10.0, 0.0, &stages(3)).is_empty());
+        assert!(plan(&[], 10.0, &stages(3)).is_empty());
     }
 
     #[test]

@@ -99,6 +99,28 @@ impl<'a> Tal<'a> {
     }
 }
 
+/// Appends a list of one annotation; `onset_s` counts from the header's start. An empty text is the
+/// time-keeping of a record.
+pub(super) fn push_tal(
+    out: &mut Vec<u8>,
+    decimals: usize,
+    onset_s: f64,
+    duration_s: Option<f64>,
+    text: &str,
+) {
+    let onset = seconds(onset_s, decimals);
+    let sign = if onset.starts_with('-') { "" } else { "+" };
+    let duration = duration_s.map_or(String::new(), |d| format!("\x15{}", seconds(d, decimals)));
+    let text = text.replace(char::is_control, " ");
+    out.extend_from_slice(format!("{sign}{onset}{duration}\x14{text}\x14\0").as_bytes());
+}
+
+/// Seconds without trailing zeros.
+fn seconds(seconds: f64, decimals: usize) -> String {
+    let text = format!("{seconds:.decimals$}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// The well-formed TALs of one annotation signal in one record.
 #[derive(Debug, Clone)]
 pub struct Tals<'a> {

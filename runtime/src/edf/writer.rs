@@ -7,7 +7,7 @@
 use std::io::{Seek, SeekFrom, Write};
 
 use super::EdfError;
-use super::annotation::Annotation;
+use super::annotation::{Annotation, push_tal};
 use super::datetime::DateTime;
 use super::field::{format_number, push_text};
 use super::header::{Continuity, SampleFormat};
@@ -308,28 +308,6 @@ impl<W: Write + Seek> EdfWriter<W> {
         self.output.flush()?;
         Ok(())
     }
-}
-
-/// Appends a list of one annotation; `onset_s` counts from the header's start. An empty text is the
-/// time-keeping of a record.
-pub(super) fn push_tal(
-    out: &mut Vec<u8>,
-    decimals: usize,
-    onset_s: f64,
-    duration_s: Option<f64>,
-    text: &str,
-) {
-    let onset = seconds(onset_s, decimals);
-    let sign = if onset.starts_with('-') { "" } else { "+" };
-    let duration = duration_s.map_or(String::new(), |d| format!("\x15{}", seconds(d, decimals)));
-    let text = text.replace(char::is_control, " ");
-    out.extend_from_slice(format!("{sign}{onset}{duration}\x14{text}\x14\0").as_bytes());
-}
-
-/// Seconds without trailing zeros.
-fn seconds(seconds: f64, decimals: usize) -> String {
-    let text = format!("{seconds:.decimals$}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// Bytes of a record's annotation signal; 0 in plain files.

@@ -38,36 +38,40 @@ pub(super) fn elements(text: &str) -> Result<Vec<Element>, String> {
         line += text.get(counted..at).unwrap_or_default().matches('\n').count();
         counted = at.max(counted);
         let event = event.map_err(|e| format!("line {line}: is no well-formed XML: {e}"))?;
-        let said = match event {
-            Event::Start(tag) => {
-                open.push((tag.name().as_ref().to_owned(), String::new()));
-                if open.len() > MAX_DEPTH {
-                    return Err(format!("line {line}: elements are more than {MAX_DEPTH} deep"));
-                }
-                continue;
-            }
+        match event {
+            Event::Start(tag) => open.push((tag.name().as_ref().to_owned(), String::new())),
             Event::Empty(tag) => {
                 let name = tag.name().as_ref().to_owned();
                 ended.push(Element { name, text: String::new(), line });
-                continue;
             }
             Event::End(_) => {
-                if let Some((name, text)) = open.pop() {
-                    ended.push(Element { name, text: text.trim().to_owned(), line });
-                }
-                continue;
-            }
-            Event::Text(said) => (*said).to_owned(),
-            Event::CData(said) => (*said).to_owned(),
-            Event::GeneralRef(entity) => {
-                resolve_predefined_entity(&entity).unwrap_or("?").to_owned()
+                let element = open.pop();
+                ended.extend(element.map(|(name, text)| Element {
+                    name,
+                    text: text.trim().to_owned(),
+                    line,
+                }));
             }
             Event::Eof => break,
-            _ => continue,
-        };
-        if let Some((_, text)) = open.last_mut() {
-            text.push_str(&said);
+            other => {
+                if let Some((_, text)) = open.last_mut() {
+                    text.push_str(said(&other));
+                }
+            }
+        }
+        if open.len() > MAX_DEPTH {
+            return Err(format!("line {line}: elements are more than {MAX_DEPTH} deep"));
         }
     }
     if open.is_empty() { Ok(ended) } else { Err(format!("line {line}: ends within an element")) }
+}
+
+/// The text of what is no element.
+fn said<'a>(event: &'a Event<'_>) -> &'a str {
+    match event {
+        Event::Text(text) => text,
+        Event::CData(text) => text,
+        Event::GeneralRef(entity) => resolve_predefined_entity(entity).unwrap_or("?"),
+        _ => "",
+    }
 }

@@ -55,7 +55,11 @@ impl NumpySink {
 
     /// Forgets what an earlier pass left open.
     fn begin(&mut self) {
-        self.tokens.iter_mut().chain(&mut self.pooled).for_each(|array| array.open = None);
+        for array in self.tokens.iter_mut().chain(&mut self.pooled) {
+            if array.open.take().is_some() {
+                array.place.give_up();
+            }
+        }
         (self.patches, self.windows) = (0, 0);
     }
 
@@ -86,23 +90,20 @@ impl Sink for NumpySink {
     }
 
     fn take(&mut self, event: &Event) -> Result<(), SinkError> {
-        let result = match event {
+        match event {
             Event::Started(_) => {
                 self.begin();
                 Ok(())
             }
-            Event::Window(window) => self.write(window),
-            Event::Night(_) => self.complete(),
+            Event::Window(window) => self.write(window).inspect_err(|_| self.begin()),
+            Event::Night(_) => self.finish(),
             _ => Ok(()),
-        };
-        if result.is_err() {
-            self.tokens.iter().chain(&self.pooled).for_each(|array| array.place.give_up());
         }
-        result
     }
 
+    /// What fails gives the disk its space back.
     fn finish(&mut self) -> Result<(), SinkError> {
-        self.complete()
+        self.complete().inspect_err(|_| self.begin())
     }
 }
 
@@ -136,7 +137,10 @@ impl Array {
     fn complete(&mut self, rows: u64) -> Result<(), SinkError> {
         let Some(mut open) = self.open.take() else { return Ok(()) };
         let written = open.write(rows, 0, None).and_then(|()| open.write_header());
-        written.map_err(|reason| self.place.cannot_write(reason))?;
+        written.map_err(|reason| {
+            self.place.give_up();
+            self.place.cannot_write(reason)
+        })?;
         self.place.put_in_place()
     }
 }

@@ -70,17 +70,14 @@ impl ParquetSink {
         })
     }
 
-    fn each(
-        &mut self,
-        mut call: impl FnMut(&mut Table) -> Result<(), ParquetError>,
-    ) -> Result<(), SinkError> {
+    /// Forgets what an earlier pass left open.
+    fn begin(&mut self) {
         for table in [&mut self.tokens, &mut self.pooled] {
-            call(table).map_err(|reason| {
+            if table.writer.take().is_some() {
                 table.place.give_up();
-                table.place.cannot_write(reason)
-            })?;
+            }
+            table.rows = Rows::default();
         }
-        Ok(())
     }
 
     fn write(&mut self, window: &WindowEmbedding) -> Result<(), SinkError> {
@@ -99,16 +96,19 @@ impl ParquetSink {
             self.tokens.rows.push(index, index, window.tokens.each_ref().map(values));
         }
         self.pooled.rows.push(window.window, window.first_patch, window.pooled.clone());
-        self.each(|table| match table.rows.index.len() >= GROUP_ROWS {
-            true => table.write_group(),
-            false => Ok(()),
-        })
+        for table in [&mut self.tokens, &mut self.pooled] {
+            if table.rows.index.len() >= GROUP_ROWS {
+                let written = table.write_group();
+                written.map_err(|reason| table.cannot_write(reason))?;
+            }
+        }
+        Ok(())
     }
 
     fn complete(&mut self) -> Result<(), SinkError> {
-        self.each(Table::complete)?;
-        for table in [&self.tokens, &self.pooled] {
-            if table.place.part().exists() {
+        for table in [&mut self.tokens, &mut self.pooled] {
+            let written = table.complete();
+            if written.map_err(|reason| table.cannot_write(reason))? {
                 table.place.put_in_place()?;
             }
         }
@@ -123,10 +123,10 @@ impl Sink for ParquetSink {
 
     fn take(&mut self, event: &Event) -> Result<(), SinkError> {
         match event {
-            Event::Started(_) => self.each(|table| {
-                (table.writer, table.rows) = (None, Rows::default());
+            Event::Started(_) => {
+                self.begin();
                 Ok(())
-            }),
+            }
             Event::Window(window) => self.write(window),
             Event::Night(_) => self.complete(),
             _ => Ok(()),
@@ -186,15 +186,19 @@ impl Table {
         SerializedFileWriter::new(file, Arc::new(parse_message_type(&schema)?), properties.into())
     }
 
-    /// Writes the rest and the footer.
-    fn complete(&mut self) -> Result<(), ParquetError> {
+    /// Writes the rest and the footer; `false` if there is nothing to write.
+    fn complete(&mut self) -> Result<bool, ParquetError> {
         if !self.rows.index.is_empty() {
             self.write_group()?;
         }
-        match self.writer.take() {
-            Some(writer) => writer.close().map(|_| ()),
-            None => Ok(()),
-        }
+        let Some(writer) = self.writer.take() else { return Ok(false) };
+        writer.close()?;
+        Ok(true)
+    }
+
+    fn cannot_write(&self, reason: ParquetError) -> SinkError {
+        self.place.give_up();
+        self.place.cannot_write(reason)
     }
 }
 

@@ -194,6 +194,26 @@ fn hazards_are_ratios_within_the_cohort_and_withheld_where_they_say_little() {
 }
 
 #[test]
+fn what_a_cut_run_left_unfinished_takes_no_files_place() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let place = Place {
+        out_dir: dir.path(),
+        study: "",
+        recording: Path::new("none"),
+        labels: &[],
+        quantiles: None,
+        resumed: Some(0),
+    };
+    fs::write(dir.path().join(".embeddings.parquet.part"), "half").expect("written");
+    let args = FormatArgs { format: EVERY.to_vec(), ..FormatArgs::default() };
+    let mut sinks =
+        Sinks::start(args.sinks(&place).expect("opened"), WhenFull::Wait).expect("runs");
+    sinks.send(started(vec![]));
+    assert_eq!(sinks.finish(), Vec::<String>::new());
+    assert!(!dir.path().join("embeddings.parquet").exists());
+}
+
+#[test]
 fn one_that_fails_takes_no_other_with_it() {
     for name in ["fhir.json", "embeddings.BAS.npy", "embeddings.parquet", "hypnogram.annot"] {
         let dir = tempfile::tempdir().expect("a folder");
