@@ -153,7 +153,7 @@ impl Bed<'_> {
         let study = self.out.file_name().unwrap_or_default().to_string_lossy();
         let labels = &self.setup.labels;
         let place = Place { out_dir: self.out, study: &study, recording, labels, resumed };
-        let mut sinks = output::sinks(self.args, &place)?;
+        let mut sinks = output::sinks(self.args, self.setup, &place)?;
         sinks.push(Box::new(AnnotationSink(recorder.annotations())));
         let sinks = Sinks::start(sinks, WhenFull::Drop).map_err(Failure::run)?;
         Ok(Output { sinks, json: self.args.json, shown: Ok(()) })

@@ -77,7 +77,7 @@ impl Replay {
             labels: &self.setup.labels,
             resumed: None,
         };
-        let sinks = output::sinks(&self.args, &place)
+        let sinks = output::sinks(&self.args, &self.setup, &place)
             .and_then(|sinks| Sinks::start(sinks, WhenFull::Wait).map_err(Failure::run))?;
         let mut output = Output { sinks, json: self.args.json, shown: Ok(()) };
         let result = self.passes(passes, &mut output, stop);
