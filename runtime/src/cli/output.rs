@@ -81,7 +81,7 @@ pub(super) struct Output {
 impl Output {
     /// Hands an event to all of them, and tells the user of a sink that failed.
     pub fn send(&mut self, event: Event) {
-        if self.json && self.shown.is_ok() {
+        if self.json && event.is_kept() && self.shown.is_ok() {
             self.shown = match sink::json_line(&event) {
                 Ok(line) => show(&line),
                 Err(e) => Err(Failure::run(format!("an event cannot be written as JSON: {e}"))),

@@ -179,7 +179,7 @@ impl Figure {
 }
 
 /// Above the plane: the figure's caption is the page's, not the picture's.
-const TOP: u32 = 14;
+const TOP: u32 = 24;
 
 fn hex(RGBColor(r, g, b): RGBColor) -> String {
     format!("#{r:02X}{g:02X}{b:02X}")

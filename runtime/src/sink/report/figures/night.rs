@@ -48,8 +48,9 @@ impl Pictures {
             values: trends.epochs.iter().map(value).collect(),
             is_low,
         };
+        // The mean lies upon the lowest, which is mostly the same.
         let rows =
-            [row(&|e| e.spo2_pct.map(|s| s.0), false), row(&|e| e.spo2_pct.map(|s| s.1), true)];
+            [row(&|e| e.spo2_pct.map(|s| s.1), true), row(&|e| e.spo2_pct.map(|s| s.0), false)];
         pictures.lane(("spo2", title(text.spo2, Role::Spo2)), text, &rows, (90.0, 100.0), "%")?;
         let rows = [row(&|e| e.heart_bpm, false)];
         pictures.lane(

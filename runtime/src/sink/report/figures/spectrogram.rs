@@ -43,7 +43,7 @@ pub(in super::super) fn spectrogram(
     let description = fill(text.spectrogram_described, &[&range[0], &range[1]]);
     let about = ("spectrogram", title, description);
     let mut figure = Figure::draw(about, HEIGHT, axis, FROM_HZ..TO_HZ, |plane| {
-        for hz in [1.0, 4.0, 8.0, 12.0, 16.0, 30.0] {
+        for hz in [4.0, 8.0, 12.0, 16.0, 30.0] {
             y_label(plane, hz, &if hz == TO_HZ { format!("{hz} Hz") } else { format!("{hz}") })?;
         }
         Ok(())
