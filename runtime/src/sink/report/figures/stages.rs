@@ -5,7 +5,7 @@ use sfm_models::SleepStage;
 
 use super::super::record::{EpochRow, Record};
 use super::super::text::Text;
-use super::{Axis, DrawError, Figure, HATCH, INK, N1, N2, N3, PAPER, REM, WAKE, y_label};
+use super::{Axis, DrawError, Figure, HATCH, INK, N1, N2, N3, PAPER, Plane, REM, WAKE, y_label};
 use crate::staging::EPOCH_S;
 
 /// Columns a picture can tell apart.
@@ -57,13 +57,6 @@ pub(in super::super) fn hypnodensity(
 ) -> Result<Figure, DrawError> {
     let about =
         ("hypnodensity", text.hypnodensity.to_owned(), text.hypnodensity_described.to_owned());
-    const FROM_BELOW: [(SleepStage, RGBColor); SleepStage::COUNT] = [
-        (SleepStage::N3, N3),
-        (SleepStage::N2, N2),
-        (SleepStage::N1, N1),
-        (SleepStage::Rem, REM),
-        (SleepStage::Wake, WAKE),
-    ];
     Figure::draw(about, 270, axis, 0.0..1.0, |plane| {
         y_label(plane, 1.0, "100 %")?;
         y_label(plane, 0.0, "0 %")?;
@@ -80,28 +73,46 @@ pub(in super::super) fn hypnodensity(
                 }
                 continue;
             }
-            let mut below = vec![0.0; stretch.len()];
-            for (stage, color) in FROM_BELOW {
-                let above: Vec<f64> = stretch
-                    .iter()
-                    .zip(&below)
-                    .map(|((_, column), below)| {
-                        below + f64::from(column.map_or(0.0, |column| column[stage.index()]))
-                    })
-                    .collect();
-                let edge = |heights: &[f64]| -> Vec<(f64, f64)> {
-                    let both = stretch.iter().zip(heights);
-                    both.flat_map(|((n, _), y)| [(span(*n).0, *y), (span(*n).1, *y)]).collect()
-                };
-                let mut outline = edge(&above);
-                area.draw(&PathElement::new(outline.clone(), PAPER.stroke_width(1)))?;
-                outline.extend(edge(&below).into_iter().rev());
-                area.draw(&Polygon::new(outline, color.filled()))?;
-                below = above;
-            }
+            stack(plane, stretch, &span)?;
         }
         Ok(())
     })
+}
+
+/// The areas of one stretch without `?`, each upon those before it; `span` is a column's time.
+fn stack(
+    plane: &Plane<'_, '_>,
+    stretch: &[(usize, Option<[f32; SleepStage::COUNT]>)],
+    span: &dyn Fn(usize) -> (f64, f64),
+) -> Result<(), DrawError> {
+    const FROM_BELOW: [(SleepStage, RGBColor); SleepStage::COUNT] = [
+        (SleepStage::N3, N3),
+        (SleepStage::N2, N2),
+        (SleepStage::N1, N1),
+        (SleepStage::Rem, REM),
+        (SleepStage::Wake, WAKE),
+    ];
+    let area = plane.plotting_area();
+    let mut below = vec![0.0; stretch.len()];
+    for (stage, color) in FROM_BELOW {
+        let above: Vec<f64> = stretch
+            .iter()
+            .zip(&below)
+            .map(|((_, column), below)| {
+                below + f64::from(column.map_or(0.0, |column| column[stage.index()]))
+            })
+            .collect();
+        let edge = |heights: &[f64]| -> Vec<(f64, f64)> {
+            let both = stretch.iter().zip(heights);
+            both.flat_map(|((n, _), y)| [(span(*n).0, *y), (span(*n).1, *y)]).collect()
+        };
+        let mut outline = edge(&above);
+        area.draw(&PathElement::new(outline.clone(), PAPER.stroke_width(1)))?;
+        outline.extend(edge(&below).into_iter().rev());
+        area.draw(&Polygon::new(outline, color.filled()))?;
+        below = above;
+    }
+    Ok(())
 }
 
 /// Mean probabilities by column of the picture; `None` where all of its epochs are `?`.
