@@ -70,7 +70,7 @@ impl Bounds {
 }
 
 /// Microvolts of a unit of voltage.
-fn unit_uv(unit: &str) -> Option<f32> {
+pub(crate) fn unit_uv(unit: &str) -> Option<f32> {
     match unit.trim() {
         "uV" | "µV" | "μV" | "UV" | "uv" => Some(1.0),
         "mV" | "mv" => Some(1e3),
@@ -81,12 +81,17 @@ fn unit_uv(unit: &str) -> Option<f32> {
 }
 
 fn is_spo2(signal: &SignalInfo) -> bool {
-    let label: String = signal.label.chars().filter(char::is_ascii_alphanumeric).collect();
-    let label = label.to_ascii_lowercase();
     // A fraction or a raw voltage of the oximeter is something else.
     let percent =
         signal.unit.trim() == "%" || (signal.unit.trim().is_empty() && signal.physical_max > 90.0);
-    percent && ["spo2", "sao2", "o2sat", "osat"].iter().any(|name| label.contains(name))
+    percent && is_spo2_label(&signal.label)
+}
+
+/// Whether a label is that of an oxygen saturation.
+pub(crate) fn is_spo2_label(label: &str) -> bool {
+    let label: String = label.chars().filter(char::is_ascii_alphanumeric).collect();
+    let label = label.to_ascii_lowercase();
+    ["spo2", "sao2", "o2sat", "osat"].iter().any(|name| label.contains(name))
 }
 
 /// Half a digital step within the converter's limits.

@@ -159,7 +159,7 @@ impl Bed<'_> {
         let quantiles = self.setup.quantiles.as_ref();
         let place =
             Place { out_dir: self.out, study: &study, recording, labels, quantiles, resumed };
-        let mut sinks = output::sinks(self.args, &place)?;
+        let mut sinks = output::sinks(self.args, self.setup, &place)?;
         sinks.extend(room.as_ref().map(output::page_sink));
         sinks.push(Box::new(AnnotationSink(recorder.annotations())));
         Output::start(sinks, WhenFull::Drop, self.args.json, false)

@@ -134,7 +134,7 @@ impl<'a> Replay<'a> {
             quantiles: self.setup.quantiles.as_ref(),
             resumed: None,
         };
-        let mut sinks = output::sinks(self.args, &place)?;
+        let mut sinks = output::sinks(self.args, self.setup, &place)?;
         sinks.extend(more);
         let mut output = Output::start(sinks, WhenFull::Wait, self.args.json, self.quiet)?;
         let result = self.passes(self.args.pass.unwrap_or(Passes::Both), &mut output, stop);

@@ -1,0 +1,115 @@
+//! What the figures rest on: the channels in numbers, and the provenance.
+
+use maud::{Markup, html};
+
+use super::super::Checksum;
+use super::super::record::Flaw;
+use super::{Page, duration, untrusted};
+use crate::event::{ChannelLedger, Started};
+use crate::montage::escaped;
+use crate::staging::EPOCH_S;
+
+/// The gap ledger and the flaws of each mapped channel.
+pub(super) fn channels(page: &Page<'_>, started: &Started) -> Markup {
+    let text = page.text;
+    html! {
+        section aria-labelledby="channels" {
+            h2 id="channels" { (text.channels) }
+            p { (text.channels_lead) }
+            div.scroll { table {
+                thead { tr {
+                    th scope="col" { (text.channel) }
+                    th scope="col" { (text.used_for) }
+                    @for name in [text.missing, text.gaps, text.longest_value, text.bad_epochs] {
+                        th.number scope="col" { (name) }
+                    }
+                } }
+                tbody { @for line in &page.night.ledger { (channel(page, started, line)) } }
+            } }
+        }
+    }
+}
+
+fn channel(page: &Page<'_>, started: &Started, line: &ChannelLedger) -> Markup {
+    let used = started.channels.iter().find(|used| used.channel == line.channel);
+    let rate_hz = used.map_or(0.0, |used| used.rate_hz);
+    let modality = used.and_then(|used| used.modality).map_or("", |m| m.as_str());
+    let all = (line.received + line.missing).max(1) as f64;
+    let missing = 100.0 * (line.missing + line.not_finite) as f64 / all;
+    let missing_s =
+        if rate_hz > 0.0 { (line.missing + line.not_finite) as f64 / rate_hz } else { 0.0 };
+    let flaws = page.record.flaws.get(&line.channel).map_or(&[][..], Vec::as_slice);
+    let bad = flaws.iter().filter(|flaw| **flaw != Flaw::None).count();
+    html! {
+        tr {
+            th scope="row" { (untrusted(&line.label)) }
+            td { (modality) }
+            td.number { @if missing > 0.0 { (duration(missing_s)) " (" (format!("{missing:.1}")) " %)" } @else { "–" } }
+            td.number { (line.gaps) }
+            td.number { @if line.flat_s > 0.0 { (duration(line.flat_s)) } @else { "–" } }
+            td.number { (bad) @if bad > 0 { " (" (duration(bad as f64 * EPOCH_S)) ")" } }
+        }
+    }
+}
+
+/// Program, bundle, engine, recording, settings, channel map.
+pub(super) fn provenance(page: &Page<'_>, started: &Started) -> Markup {
+    let text = page.text;
+    let checksum = match page.checksum {
+        Checksum::Known(sha256) => html! { code { (sha256) } },
+        Checksum::Later => html! { (text.checksum_later) },
+        Checksum::Unreadable => html! { (text.checksum_unreadable) },
+    };
+    let rows = [
+        (text.software, html! { (concat!("sfm-stream ", env!("CARGO_PKG_VERSION"))) }),
+        (
+            text.bundle,
+            html! { (untrusted(&started.bundle)) ", SHA-256 " code { (started.bundle_sha256) } },
+        ),
+        (text.trained_on, html! { (untrusted(&started.training_data)) }),
+        (text.engine, html! { (untrusted(&started.backend)) }),
+        (text.recording, html! { (untrusted(page.study)) ", " (started.format) }),
+        (text.checksum, checksum),
+    ];
+    html! {
+        section aria-labelledby="provenance" {
+            h2 id="provenance" { (text.provenance) }
+            dl.provenance {
+                @for (name, value) in rows { div { dt { (name) } dd { (value) } } }
+                div { dt { (text.settings) } dd {
+                    @if page.about.settings.is_empty() { "–" }
+                    @for (index, (name, value)) in page.about.settings.iter().enumerate() {
+                        @if index > 0 { ", " }
+                        code { "--" (name) @if !value.is_empty() { " " (escaped(value)) } }
+                    }
+                } }
+            }
+            h3 { (text.channel_map) }
+            (channel_map(page, started))
+        }
+    }
+}
+
+fn channel_map(page: &Page<'_>, started: &Started) -> Markup {
+    let text = page.text;
+    html! {
+        div.scroll { table.small {
+            thead { tr {
+                th scope="col" { (text.channel) }
+                th.number scope="col" { (text.rate) }
+                th scope="col" { (text.unit) }
+                th scope="col" { (text.used_for) }
+                th scope="col" { (text.rule) }
+            } }
+            tbody { @for used in &started.channels {
+                tr {
+                    th scope="row" { (untrusted(&used.label)) }
+                    td.number { (used.rate_hz) " Hz" }
+                    td { (untrusted(&used.unit)) }
+                    td { (used.modality.map_or(text.not_used, |m| m.as_str())) }
+                    td { (untrusted(&used.rule)) }
+                }
+            } }
+        } }
+    }
+}

@@ -1,0 +1,85 @@
+//! What the network says beyond stages: relative hazards and apnea. The one section that a reader
+//! may take for more than it is, so it says what it is first, and is not there at all where the
+//! night is no ground for it.
+
+use maud::{Markup, html};
+
+use super::super::risk::{self, Hazard, Withheld};
+use super::super::text::fill;
+use super::{Page, untrusted};
+use crate::event::Started;
+use crate::montage::escaped;
+
+/// The section, or nothing.
+pub(super) fn section(page: &Page<'_>, started: &Started) -> Markup {
+    let text = page.text;
+    let missing = page.record.missing_modalities();
+    let Ok((hazards, all)) = risk::highest(page.night, &missing) else { return html! {} };
+    let lead = fill(text.risk_lead, &[&hazards.len().to_string(), &all.to_string()]);
+    html! {
+        section aria-labelledby="risk" {
+            h2 id="risk" { (text.risk) }
+            p { (lead) }
+            @if let Some(caution) = &started.caution { p.caution { (escaped(caution)) } }
+            p { (cohort(page, started)) }
+            p { (text.risk_caveat) }
+            div.scroll { table {
+                thead { tr {
+                    th scope="col" { (text.phenotype) }
+                    th scope="col" { "Phecode" }
+                    th.number scope="col" { (text.percentile) }
+                    th.number scope="col" { (text.log_hazard) }
+                } }
+                tbody { @for hazard in &hazards { (row(page, hazard)) } }
+            } }
+            @if let Some(apnea) = &page.night.apnea {
+                @let percent = |part: f32| format!("{:.0} %", 100.0 * part);
+                @let [none, mild, moderate, severe] = apnea.severity.map(percent);
+                h3 { (text.apnea) }
+                p { (fill(text.apnea_said, &[&percent(apnea.ahi_5), &percent(apnea.ahi_15), &none, &mild, &moderate, &severe])) }
+            }
+        }
+    }
+}
+
+fn cohort(page: &Page<'_>, started: &Started) -> String {
+    let (name, recordings) = match &page.about.cohort {
+        Some((name, recordings)) => (escaped(name), recordings.to_string()),
+        None => (page.text.not_known.to_owned(), "–".to_owned()),
+    };
+    fill(page.text.risk_cohort, &[&name, &recordings, &escaped(&started.training_data)])
+}
+
+fn row(page: &Page<'_>, hazard: &Hazard) -> Markup {
+    let (phecode, name) = page
+        .about
+        .labels
+        .get(hazard.index)
+        .map_or(("", ""), |(code, name)| (code.as_str(), name.as_str()));
+    html! {
+        tr {
+            th scope="row" {
+                @if name.is_empty() { (fill(page.text.no_name, &[&hazard.index.to_string()])) }
+                @else { (untrusted(name)) }
+            }
+            td { (untrusted(phecode)) }
+            td.number { (format!("{:.1}", hazard.percentile)) }
+            td.number { (format!("{:+.3}", hazard.log_hazard)) }
+        }
+    }
+}
+
+/// Why there is none, for the notes; `None` where a note of the night says it.
+pub(super) fn withheld(page: &Page<'_>, reason: Withheld) -> Option<String> {
+    let text = page.text;
+    match reason {
+        Withheld::LittleSleep => Some(text.withheld_sleep.to_owned()),
+        Withheld::Modalities => {
+            let missing = page.record.missing_modalities();
+            let names: Vec<&str> = missing.iter().map(|m| m.as_str()).collect();
+            Some(fill(text.withheld_modalities, &[&names.join(", ")]))
+        }
+        Withheld::NoCohort => Some(text.withheld_cohort.to_owned()),
+        Withheld::NotComputed => None,
+    }
+}
