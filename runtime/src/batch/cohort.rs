@@ -12,15 +12,12 @@ use sfm_models::SleepStage;
 use super::archive::Entry;
 use super::marker::{Marker, Status};
 use super::table::{Column, Table, Values};
+use crate::night::may_be_shown;
 use crate::sink::Labels;
 use crate::statistics::SleepStatistics;
 
 /// A `night.json` longer than this is none.
 const MAX_NIGHT_BYTES: u64 = 64 << 20;
-/// Hazards are given for nights with at least this much sleep, minutes...
-const MIN_SLEEP_MIN: f64 = 240.0;
-/// ...and with fewer modalities than this missing.
-const MAX_ABSENT: usize = 2;
 
 /// A figure of a night.
 pub struct Figure {
@@ -119,7 +116,7 @@ impl Night {
 
     /// Whether the night is long and whole enough for its hazards to be looked at.
     pub fn allows_hazards(&self) -> bool {
-        self.statistics.tst_min >= MIN_SLEEP_MIN && self.absent.len() < MAX_ABSENT
+        may_be_shown(self.statistics.tst_min, self.absent.len()).is_ok()
     }
 }
 

@@ -294,6 +294,7 @@ mod tests {
             study: "a night",
             recording: Path::new("a night.edf"),
             labels: &[],
+            quantiles: None,
             resumed: None,
         };
         for run in 1..=2 {

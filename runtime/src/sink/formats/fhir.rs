@@ -51,7 +51,7 @@ impl FhirSink {
         ];
         let absent = started.map_or(0, |started| started.modalities_absent.len());
         if let Some(risk) = night.risk.as_ref().filter(|risk| !risk.log_hazards.is_empty())
-            && may_be_shown(night.statistics.tst_min, absent)
+            && may_be_shown(night.statistics.tst_min, absent).is_ok()
         {
             entries.push(entry(&names.assessment, self.assessment(risk, &names)));
         }

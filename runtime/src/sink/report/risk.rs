@@ -5,21 +5,16 @@
 use sfm_models::Modality;
 
 use crate::event::Night;
+use crate::night::{NoGround, may_be_shown};
 
 /// Hazards shown.
 const TOP: usize = 10;
-/// Less sleep says too little, minutes.
-const MIN_SLEEP_MIN: f64 = 240.0;
-/// So many missing modalities say too little.
-const MAX_MISSING: usize = 1;
 
 /// Why none are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Withheld {
-    /// Less than 4 h of sleep.
-    LittleSleep,
-    /// Two modalities or more are missing.
-    Modalities,
+    /// The night is no ground for them.
+    NoGround(NoGround),
     /// The bundle has none, or age and sex were not given; a note of the night says which.
     NotComputed,
     /// The bundle brings no quantiles of its training cohort to compare with.
@@ -42,12 +37,7 @@ pub(super) fn highest(
     night: &Night,
     missing: &[Modality],
 ) -> Result<(Vec<Hazard>, usize), Withheld> {
-    if night.statistics.tst_min < MIN_SLEEP_MIN {
-        return Err(Withheld::LittleSleep);
-    }
-    if missing.len() > MAX_MISSING {
-        return Err(Withheld::Modalities);
-    }
+    may_be_shown(night.statistics.tst_min, missing.len()).map_err(Withheld::NoGround)?;
     let risk = night.risk.as_ref().filter(|risk| !risk.log_hazards.is_empty());
     let risk = risk.ok_or(Withheld::NotComputed)?;
     let percentiles = risk.percentiles.as_ref().ok_or(Withheld::NoCohort)?;
@@ -95,9 +85,12 @@ mod tests {
 
     #[test]
     fn nothing_is_shown_of_a_night_that_says_too_little() {
-        assert_eq!(highest(&with_risk(479), &[]), Err(Withheld::LittleSleep));
+        assert_eq!(highest(&with_risk(479), &[]), Err(Withheld::NoGround(NoGround::LittleSleep)));
         let missing = [Modality::Emg, Modality::Ekg];
-        assert_eq!(highest(&with_risk(480), &missing), Err(Withheld::Modalities));
+        assert_eq!(
+            highest(&with_risk(480), &missing),
+            Err(Withheld::NoGround(NoGround::Modalities))
+        );
         let mut bare = with_risk(480);
         bare.risk.as_mut().expect("there").percentiles = None;
         assert_eq!(highest(&bare, &[]), Err(Withheld::NoCohort));

@@ -123,8 +123,14 @@ impl Bench {
 
     fn open(args: &ReportArgs, study: &str, dir: &Path) -> Vec<Box<dyn Sink>> {
         let recording = dir.join("study.edf");
-        let place =
-            Place { out_dir: dir, study, recording: &recording, labels: &[], resumed: None };
+        let place = Place {
+            out_dir: dir,
+            study,
+            recording: &recording,
+            labels: &[],
+            quantiles: None,
+            resumed: None,
+        };
         let about = About {
             cohort: Some(("a cohort".to_owned(), 160)),
             labels: vec![("401.1".to_owned(), "High <b>pressure".to_owned())],

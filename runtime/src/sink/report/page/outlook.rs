@@ -9,6 +9,7 @@ use super::super::text::fill;
 use super::{Page, untrusted};
 use crate::event::Started;
 use crate::montage::escaped;
+use crate::night::NoGround;
 
 /// The section, or nothing.
 pub(super) fn section(page: &Page<'_>, started: &Started) -> Markup {
@@ -73,8 +74,8 @@ fn row(page: &Page<'_>, hazard: &Hazard) -> Markup {
 pub(super) fn withheld(page: &Page<'_>, reason: Withheld) -> Option<String> {
     let text = page.text;
     match reason {
-        Withheld::LittleSleep => Some(text.withheld_sleep.to_owned()),
-        Withheld::Modalities => {
+        Withheld::NoGround(NoGround::LittleSleep) => Some(text.withheld_sleep.to_owned()),
+        Withheld::NoGround(NoGround::Modalities) => {
             let missing = page.record.missing_modalities();
             let names: Vec<&str> = missing.iter().map(|m| m.as_str()).collect();
             Some(fill(text.withheld_modalities, &[&names.join(", ")]))
