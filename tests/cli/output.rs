@@ -42,6 +42,7 @@ impl Output {
             "hypnogram.csv",
             "hypnogram.edf",
             "night.json",
+            "report.html",
             "risk.csv",
         ];
         assert_eq!(names, expected);
