@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use sfm_runtime::event::{EpochStatus, Event, Pass};
+use sfm_runtime::event::{EpochStatus, Event, Pass, SignalPatch};
 use sfm_runtime::sink::{Sink, SinkError, Sinks, WhenFull};
 
 use crate::synthetic::Recording;
@@ -57,6 +57,16 @@ impl Sink for Probe {
     }
 }
 
+fn signals() -> Event {
+    Event::Signals(Box::new(SignalPatch {
+        pass: Pass::Live,
+        patch: 0,
+        onset_s: 0.0,
+        rate_hz: 128.0,
+        channels: Vec::new(),
+    }))
+}
+
 fn epoch(index: u32) -> Event {
     Recording::epoch(Pass::Live, index, EpochStatus::Provisional)
 }
@@ -95,6 +105,22 @@ fn a_live_pipeline_is_not_held_up_and_the_loss_is_told() {
     assert!((256..300).contains(&taken), "{taken}");
     let lost = format!("the disk was too slow: {} events are missing in the output", 2000 - taken);
     assert_eq!(failures, [lost]);
+}
+
+#[test]
+fn signals_for_pictures_take_no_place_of_results() {
+    let log = Log::default();
+    let (release, hold) = mpsc::channel();
+    let stuck = Probe { hold: Some(hold), ..Probe::new(&log) };
+    let mut sinks = Sinks::start(vec![Box::new(stuck)], WhenFull::Drop).expect("thread");
+    for index in 0..180 {
+        (0..10).for_each(|_| sinks.send(signals()));
+        sinks.send(epoch(index));
+    }
+    release.send(()).expect("the sink waits");
+    assert!(sinks.finish().is_empty(), "no result is missing");
+    let taken = count(&log, "take");
+    assert!((180 + 64..180 + 80).contains(&taken), "{taken}");
 }
 
 #[test]

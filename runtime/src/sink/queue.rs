@@ -2,6 +2,8 @@
 //! and goes on; a slow disk delays files, not sleep stages.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{
     Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel,
 };
@@ -13,6 +15,10 @@ use crate::event::Event;
 
 /// Events the queue holds. Were all of them windows (123 kB at E = 128), it would hold 31 MB.
 const QUEUE: usize = 256;
+
+/// Of them, signals for pictures at most: they must not take the place of results. Of a live session
+/// on a disk that does not keep up, further ones are left out.
+const SIGNALS: usize = QUEUE / 4;
 
 /// Longest time from an event to its place in the files that are replaced as a whole.
 const PUBLISH_AFTER: Duration = Duration::from_millis(500);
@@ -43,6 +49,8 @@ pub struct Sinks {
     thread: Option<JoinHandle<()>>,
     when_full: WhenFull,
     dropped: u64,
+    /// Signals in the queue.
+    signals: Arc<AtomicUsize>,
 }
 
 impl Sinks {
@@ -53,22 +61,44 @@ impl Sinks {
     pub fn start(sinks: Vec<Box<dyn Sink>>, when_full: WhenFull) -> Result<Self, SinkError> {
         let (queue, events) = sync_channel(QUEUE);
         let (report, failures) = channel();
+        let signals = Arc::new(AtomicUsize::new(0));
         let thread = std::thread::Builder::new()
             .name("sinks".to_owned())
-            .spawn(move || run(sinks, &events, &report))
+            .spawn({
+                let signals = signals.clone();
+                move || run(sinks, &events, &report, &signals)
+            })
             .map_err(|reason| SinkError(format!("the sinks' thread cannot start ({reason})")))?;
-        Ok(Sinks { queue: Some(queue), failures, thread: Some(thread), when_full, dropped: 0 })
+        Ok(Sinks {
+            queue: Some(queue),
+            failures,
+            thread: Some(thread),
+            when_full,
+            dropped: 0,
+            signals,
+        })
     }
 
     /// Hands an event to every sink that still runs.
     pub fn send(&mut self, event: Event) {
         let Some(queue) = &self.queue else { return };
         let must_arrive = matches!(event, Event::Started(_) | Event::Night(_));
+        let is_result = event.is_kept();
+        if !is_result {
+            let waiting = self.signals.load(Ordering::Relaxed);
+            if self.when_full == WhenFull::Drop && waiting >= SIGNALS {
+                return;
+            }
+            self.signals.fetch_add(1, Ordering::Relaxed);
+        }
         // A closed queue means that the thread is gone: `finish` says so.
         if self.when_full == WhenFull::Wait || must_arrive {
             let _ = queue.send(Message::Take(event));
         } else if let Err(TrySendError::Full(_)) = queue.try_send(Message::Take(event)) {
-            self.dropped += 1;
+            match is_result {
+                true => self.dropped += 1,
+                false => drop(self.signals.fetch_sub(1, Ordering::Relaxed)),
+            }
         }
     }
 
@@ -137,7 +167,12 @@ impl Drop for Sinks {
 
 /// The thread: takes events until the queue closes and publishes half a second after the first
 /// event that is not published yet.
-fn run(mut sinks: Vec<Box<dyn Sink>>, events: &Receiver<Message>, report: &Sender<String>) {
+fn run(
+    mut sinks: Vec<Box<dyn Sink>>,
+    events: &Receiver<Message>,
+    report: &Sender<String>,
+    signals: &AtomicUsize,
+) {
     let mut due: Option<Instant> = None;
     loop {
         let next = match due {
@@ -146,6 +181,9 @@ fn run(mut sinks: Vec<Box<dyn Sink>>, events: &Receiver<Message>, report: &Sende
         };
         match next {
             Ok(message) => {
+                if matches!(&message, Message::Take(event) if !event.is_kept()) {
+                    signals.fetch_sub(1, Ordering::Relaxed);
+                }
                 each(&mut sinks, report, |sink| match &message {
                     Message::Take(event) => sink.take(event),
                     Message::Restore(event) => sink.restore(event),
