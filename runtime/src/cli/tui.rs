@@ -1,4 +1,4 @@
-//! `--tui`: the running night in the terminal. A sink that keeps a [`State`], and a thread of its
+//! `--tui`: the running night in the terminal. A sink that keeps a `State`, and a thread of its
 //! own that draws it at most ten times a second and reads the keys. Never waits for the pipeline
 //! and never holds it up; however the run ends, the terminal is as it was before. Refuses to start
 //! where standard output is no terminal.

@@ -42,7 +42,7 @@ const PREFIX: &str = "sfm";
 #[derive(Debug, Clone, Default, PartialEq, clap::Args, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct PublishArgs {
-    /// MQTT broker for stages, gaps and the night: mqtt://HOST[:PORT], or mqtts:// with TLS
+    /// MQTT broker for stages, gaps and the night: mqtt://HOST:PORT, or mqtts:// with TLS
     #[arg(long, value_name = "URL")]
     pub mqtt: Option<String>,
     /// First levels of the topics, PREFIX/STUDY/stage [default: sfm]
@@ -51,7 +51,7 @@ pub struct PublishArgs {
     /// File of two lines, user and password
     #[arg(long, value_name = "FILE")]
     pub mqtt_login: Option<PathBuf>,
-    /// NATS server with JetStream for the same: nats://HOST[:PORT], or tls:// with TLS
+    /// NATS server with JetStream for the same: nats://HOST:PORT, or tls:// with TLS
     #[arg(long, value_name = "URL")]
     pub nats: Option<String>,
     /// First levels of the subjects, PREFIX.STUDY.stage [default: sfm]

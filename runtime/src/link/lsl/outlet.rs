@@ -1,5 +1,5 @@
 //! A stream of our own, `lsl_outlet`: announced on the network as long as it lives, samples of 32-bit
-//! floats without a rate. Its unsafe code is in [`super::library`]'s manner: what the library hands
+//! floats without a rate. Its unsafe code is in `library`'s manner: what the library hands
 //! out is owned here. Pushing copies the sample and never waits for a receiver.
 
 use std::ffi::CString;
