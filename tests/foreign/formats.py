@@ -10,7 +10,6 @@ A package that is not installed is reported as skipped.
 """
 
 import csv
-import importlib
 import json
 import pathlib
 import re
@@ -19,26 +18,13 @@ import sys
 import tempfile
 import warnings
 
+from checks import FAILURES, check, installed
+
 import numpy as np
 
 STAGES = ["W", "N1", "N2", "N3", "R"]
 NAMES = ["BAS", "RESP", "EKG", "EMG"]
 TO_YASA = {"W": "WAKE", "N1": "N1", "N2": "N2", "N3": "N3", "R": "REM", "?": "UNS"}
-FAILURES = []
-
-
-def check(what, ok):
-    print(("ok    " if ok else "FAIL  ") + what)
-    if not ok:
-        FAILURES.append(what)
-
-
-def installed(name):
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        print(f"skipped: {name} is not installed")
-        return None
 
 
 def hypnogram(out):

@@ -8,31 +8,17 @@ Needs mne, pyedflib, edfio, yasa; one that is not installed is reported as skipp
 """
 
 import csv
-import importlib
 import json
 import math
 import pathlib
 import sys
 import warnings
 
+from checks import FAILURES, check, installed
+
 import numpy as np
 
 TO_YASA = {"W": "WAKE", "N1": "N1", "N2": "N2", "N3": "N3", "R": "REM", "?": "UNS"}
-FAILURES = []
-
-
-def check(what, ok):
-    print(("ok    " if ok else "FAIL  ") + what)
-    if not ok:
-        FAILURES.append(what)
-
-
-def installed(name):
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        print(f"skipped: {name} is not installed")
-        return None
 
 
 def by_mne(path):

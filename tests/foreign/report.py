@@ -8,31 +8,17 @@ come out is a test of the report itself (tests/data/yasa.json).
 """
 
 import csv
-import importlib
 import math
 import pathlib
 import re
 import sys
 import warnings
 
+from checks import FAILURES, check, installed
+
 TO_YASA = {"W": "WAKE", "N1": "N1", "N2": "N2", "N3": "N3", "R": "REM", "?": "UNS"}
 REFERENCES = {"src", "href", "action", "data", "poster", "srcset", "{http://www.w3.org/1999/xlink}href"}
 HALF_A_DIGIT = 0.051
-FAILURES = []
-
-
-def check(what, ok):
-    print(("ok    " if ok else "FAIL  ") + what)
-    if not ok:
-        FAILURES.append(what)
-
-
-def installed(name):
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        print(f"skipped: {name} is not installed")
-        return None
 
 
 def number(text):
