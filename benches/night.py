@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Times whole `sfm-stream` commands on a long recording, beside the PyTorch reference.
 
-usage: night.py SFM_STREAM BUNDLE.sfm RECORDING.edf [--runs N] [--engines tract,ort]
-                [--passes final,live] [--threads N] [--reference 'PYTHON REFERENCE CHECKPOINTS']
+usage: night.py SFM_STREAM BUNDLE.sfm RECORDING [--runs N] [--engines tract,ort,cuda]
+                [--passes final,live] [--threads N]
+                [--reference 'PYTHON REFERENCE CHECKPOINTS [cuda]']
 
 Prints the median wall-clock seconds, CPU seconds and peak memory of N runs (default 3) of each
 command, taken in turn so that a slow moment of the machine hits all, and their ratios to the first.
-`--reference` adds reference_night.py with that interpreter. make_night.py makes a recording.
+`--reference` adds reference_night.py with that interpreter, which on a GPU wants a preprocessed
+store for RECORDING. make_night.py makes a recording.
 """
 
 import argparse
@@ -32,9 +34,9 @@ def main() -> None:
 
     commands = {}
     if args.reference:
-        python, reference, checkpoints = shlex.split(args.reference)
+        python, reference, checkpoints, *device = shlex.split(args.reference)
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "reference_night.py")
-        commands["PyTorch reference"] = [python, script, reference, checkpoints, args.recording]
+        commands["PyTorch reference"] = [python, script, reference, checkpoints, args.recording, *device]
     out = tempfile.mkdtemp()
     for name in args.passes.split(","):
         for engine in args.engines.split(","):

@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""Runs one recording through the PyTorch reference on the CPU, all steps in one process.
+"""Runs one recording through the PyTorch reference, all steps in one process.
 
-usage: reference_night.py REFERENCE CHECKPOINTS RECORDING.edf
+usage: reference_night.py REFERENCE CHECKPOINTS RECORDING.edf|STORE.hdf5 [cuda]
+
+With a preprocessed store (`sfm-train preprocess` or the reference's) instead of an EDF file there
+is no preprocessing; `cuda` runs the networks on a GPU.
 
 REFERENCE is a checkout of zou-group/sleepfm-clinical, CHECKPOINTS a folder with model_base,
 model_sleep_staging, model_diagnosis and about.json (the channels of each modality). Needs torch,
@@ -22,6 +25,7 @@ MODALITIES = ["BAS", "RESP", "EKG", "EMG"]
 
 def main() -> None:
     reference, checkpoints, recording = sys.argv[1:4]
+    device = sys.argv[4] if len(sys.argv) > 4 else "cpu"
     begin = time.perf_counter()
     sys.path[:0] = [reference, os.path.join(reference, "sleepfm")]
     import h5py
@@ -35,15 +39,20 @@ def main() -> None:
         SetTransformer,
         SleepEventLSTMClassifier,
     )
-    from preprocessing.preprocessing import EDFToHDF5Converter
+
+    if not recording.endswith(".hdf5"):
+        from preprocessing.preprocessing import EDFToHDF5Converter
 
     step("imports", begin)
     torch.set_grad_enabled(False)
+    torch.set_default_device(device)
 
     begin = time.perf_counter()
-    folder = tempfile.mkdtemp()
-    store = os.path.join(folder, "psg.hdf5")
-    EDFToHDF5Converter(folder, folder, resample_rate=128).convert(recording, store)
+    store = recording
+    if not recording.endswith(".hdf5"):
+        folder = tempfile.mkdtemp()
+        store = os.path.join(folder, "psg.hdf5")
+        EDFToHDF5Converter(folder, folder, resample_rate=128).convert(recording, store)
     step("preprocessing", begin)
 
     begin = time.perf_counter()
@@ -63,7 +72,7 @@ def main() -> None:
             signals = signals.reshape(len(signals), windows, samples).transpose(1, 0, 2)
             tokens = [
                 base(
-                    torch.from_numpy(batch.astype(np.float32)),
+                    torch.from_numpy(batch.astype(np.float32)).to(device),
                     torch.zeros(len(batch), batch.shape[1], dtype=torch.bool),
                 )[1]
                 for batch in np.array_split(signals, max(1, windows // 16))
@@ -95,7 +104,7 @@ def head_of(kind, checkpoints: str, name: str):
 def load(module, path: str) -> None:
     import torch
 
-    state = torch.load(path, map_location="cpu", weights_only=False)
+    state = torch.load(path, map_location=torch.get_default_device(), weights_only=False)
     state = state.get("state_dict", state)
     plain = collections.OrderedDict((k.removeprefix("module."), v) for k, v in state.items())
     module.load_state_dict(plain)
@@ -103,6 +112,10 @@ def load(module, path: str) -> None:
 
 
 def step(name: str, begin: float) -> None:
+    import torch
+
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
     print(f"{name:<14} {time.perf_counter() - begin:7.2f} s", flush=True)
 
 

@@ -1,10 +1,11 @@
 //! Forward, backward and optimizer step of the full-size network, beside `train_step.py`, which
 //! runs this and PyTorch in turn.
 //!
-//! usage: train_step [--network base|lstm] [--batch N] [--steps N] [--threads N] [--dropout P]
-//!                   [--device cpu|cuda] [--float f32|bf16]
+//! usage: train_step [--network base|tokenizer|pooling|encoder|lstm] [--batch N] [--steps N]
+//!                   [--threads N] [--dropout P] [--device cpu|cuda] [--float f32|bf16]
 //!
-//! `base`: windows of four modalities (4, 4, 2 and 2 channels of 60 patches), embed 128, 6 layers.
+//! `base`: windows of four modalities (4, 4, 2 and 2 channels of 60 patches), embed 128, 6 layers;
+//! `tokenizer`, `pooling` and `encoder`: its parts alone, on what they have of such a batch.
 //! `lstm`: nights of 5,760 tokens through two bidirectional layers of 64 units.
 //! Prints one JSON line a step, the first of which warms up: seconds, and peak memory so far.
 
@@ -85,13 +86,17 @@ impl Options {
 }
 
 fn run<B: TrainBackend>(options: &Options, device: &B::Device) {
+    let noise = |shape| Tensor::<B, 3>::random(shape, Distribution::Normal(0.0, 1.0), device);
+    let sum = |losses: Vec<Tensor<B, 1>>| Tensor::cat(losses, 0).sum();
+    let batch = options.batch;
+    let base = base(options.dropout);
     match options.network.as_str() {
         "base" => {
             let windows = CHANNELS.map(|channels| {
-                let shape = [options.batch, channels, PATCHES, PATCH_SAMPLES];
+                let shape = [batch, channels, PATCHES, PATCH_SAMPLES];
                 Tensor::<B, 4>::random(shape, Distribution::Normal(0.0, 1.0), device)
             });
-            let base = base(options.dropout).init::<B>(device);
+            let base = base.init::<B>(device);
             steps(options, device, base, |base| {
                 let losses = windows.each_ref().map(|patches| {
                     let [n, channels, tokens, _] = patches.dims();
@@ -99,12 +104,41 @@ fn run<B: TrainBackend>(options: &Options, device: &B::Device) {
                     let encoded = base.forward(patches.clone(), present);
                     encoded.window.powi_scalar(2).mean() + encoded.embeddings.powi_scalar(2).mean()
                 });
-                Tensor::cat(losses.to_vec(), 0).sum()
+                sum(losses.to_vec())
+            });
+        }
+        "tokenizer" => {
+            let patches = CHANNELS.map(|n| noise([batch * n, PATCHES, PATCH_SAMPLES]));
+            steps(options, device, base.tokenizer.init::<B>(device), |tokenizer| {
+                let losses = patches.each_ref().map(|patches| {
+                    tokenizer.forward(patches.clone().flatten(0, 1)).powi_scalar(2).mean()
+                });
+                sum(losses.to_vec())
+            });
+        }
+        "pooling" => {
+            let sets = CHANNELS.map(|n| noise([batch * PATCHES, n, 128]));
+            steps(options, device, base.pooling.init::<B>(device), |pooling| {
+                let losses = sets.each_ref().map(|set| {
+                    let present = Tensor::ones([set.dims()[0], set.dims()[1]], device);
+                    pooling.forward(set.clone(), present).powi_scalar(2).mean()
+                });
+                sum(losses.to_vec())
+            });
+        }
+        "encoder" => {
+            let windows = CHANNELS.map(|_| noise([batch, PATCHES, 128]));
+            steps(options, device, base.encoder.init::<B>(device), |encoder| {
+                let losses = windows.each_ref().map(|window| {
+                    let present = Tensor::ones([batch, PATCHES], device);
+                    let encoded = encoder.forward(window.clone(), present);
+                    encoded.window.powi_scalar(2).mean() + encoded.embeddings.powi_scalar(2).mean()
+                });
+                sum(losses.to_vec())
             });
         }
         "lstm" => {
-            let shape = [options.batch, NIGHT_TOKENS, 128];
-            let tokens = Tensor::<B, 3>::random(shape, Distribution::Normal(0.0, 1.0), device);
+            let tokens = noise([batch, NIGHT_TOKENS, 128]);
             let lstm = BiLstmConfig::new(128, 64, 2).init::<B>(device);
             steps(options, device, lstm, |lstm| lstm.forward(tokens.clone()).powi_scalar(2).mean());
         }

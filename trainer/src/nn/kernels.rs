@@ -1,8 +1,9 @@
 //! Fused operations with gradients of their own, for the network's costly steps.
 //!
 //! An [`Op`] is CPU code on plain slices: forward, and backward from what forward kept. Burn's
-//! CPU backend runs it; around it, automatic differentiation sees one node. On any other
-//! backend the caller gets its inputs back and runs the chain of burn's operations instead.
+//! CPU backend runs it; around it, automatic differentiation sees one node. On a GPU the caller
+//! gets its inputs back and runs the chain of burn's operations instead, unless the operation is
+//! worth a way to the CPU and back ([`Op::ON_HOST`]).
 //! Results do not depend on the number of threads: reductions have fixed parts and order.
 
 use std::fmt;
@@ -16,6 +17,8 @@ use burn::backend::{Autodiff, Flex};
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::ops::FloatTensor;
+#[cfg(any(feature = "cuda", test))]
+use burn::tensor::try_read_sync;
 use burn::tensor::{DType, TensorPrimitive};
 use burn_flex::FlexTensor;
 
@@ -32,18 +35,21 @@ mod sweeps;
 mod tokenizer;
 
 pub use attention::{attention, attention_chain};
-pub use dense::{Activation, dense, dense_chain};
+pub use dense::{Activation, dense, dense_chain, product};
 pub use layer_norm::layer_norm;
 pub use lstm::{bilstm, bilstm_chain};
 pub use tokenizer::{convolutions, convolutions_chain};
 
 /// LayerNorm's epsilon: PyTorch's and burn's default, which the whole network has.
-const NORM_EPSILON: f64 = 1e-5;
+pub(super) const NORM_EPSILON: f64 = 1e-5;
 
 /// A differentiable operation of N float tensors, on the CPU.
 pub trait Op<const N: usize>: Send + Sync + 'static {
     /// What backward needs of forward.
     type Tape: Send + Sync + 'static;
+
+    /// Faster on the CPU than as a chain of operations on a GPU, copies included.
+    const ON_HOST: bool = false;
 
     /// The output, and what [`Op::backward`] needs.
     fn forward(&self, inputs: [FlexTensor; N]) -> (FlexTensor, Self::Tape);
@@ -103,10 +109,57 @@ impl Kernels for Flex {
 }
 
 #[cfg(feature = "cuda")]
-impl Kernels for burn::backend::Cuda {}
+impl Kernels for burn::backend::Cuda {
+    fn traced<const N: usize>(
+        op: impl Op<N>,
+        inputs: [FloatTensor<Self>; N],
+    ) -> Result<Traced<Self, N>, [FloatTensor<Self>; N]> {
+        on_host(op, inputs)
+    }
+}
 
 #[cfg(feature = "cuda")]
-impl Kernels for burn::backend::Cuda<burn::tensor::bf16> {}
+impl Kernels for burn::backend::Cuda<burn::tensor::bf16> {
+    fn traced<const N: usize>(
+        op: impl Op<N>,
+        inputs: [FloatTensor<Self>; N],
+    ) -> Result<Traced<Self, N>, [FloatTensor<Self>; N]> {
+        on_host(op, inputs)
+    }
+}
+
+/// Runs `op` on the CPU, in float32, for a backend of another device, if it is worth it.
+#[cfg(any(feature = "cuda", test))]
+fn on_host<B: Backend, O: Op<N>, const N: usize>(
+    op: O,
+    inputs: [FloatTensor<B>; N],
+) -> Result<Traced<B, N>, [FloatTensor<B>; N]> {
+    if !O::ON_HOST {
+        return Err(inputs);
+    }
+    let device = inputs.first().map(|input| B::float_device(input)).unwrap_or_default();
+    let (output, tape) = op.forward(inputs.map(to_host::<B>));
+    let output = from_host::<B>(output, &device);
+    let pullback = move |gradient: FloatTensor<B>, needed| {
+        let gradients = op.backward(&tape, to_host::<B>(gradient), needed);
+        gradients.map(|gradient| gradient.map(|gradient| from_host::<B>(gradient, &device)))
+    };
+    Ok(Traced { output, pullback: Arc::new(pullback) })
+}
+
+#[cfg(any(feature = "cuda", test))]
+fn to_host<B: Backend>(tensor: FloatTensor<B>) -> FlexTensor {
+    let data = try_read_sync(B::float_into_data(tensor));
+    let data = data.expect("reads without an event loop").expect("the device gives its data");
+    FlexTensor::from_data(data.convert::<f32>())
+}
+
+#[cfg(any(feature = "cuda", test))]
+fn from_host<B: Backend>(tensor: FlexTensor, device: &B::Device) -> FloatTensor<B> {
+    let shape = tensor.layout().shape().clone();
+    let values = tensor.to_contiguous().storage::<f32>().to_vec();
+    B::float_from_data(TensorData::new(values, shape).convert::<B::FloatElem>(), device)
+}
 
 impl<B: Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
     fn run<const N: usize>(
@@ -177,4 +230,49 @@ fn wrap<B: Backend, const D: usize>(tensor: FloatTensor<B>) -> Tensor<B, D> {
 /// A CPU tensor of these values.
 fn flex<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::ops::FloatTensorOps;
+
+    use super::*;
+
+    /// 3 x, where it is worth a way to the CPU or not.
+    struct Triple<const WORTH_IT: bool>;
+
+    impl<const WORTH_IT: bool> Op<1> for Triple<WORTH_IT> {
+        type Tape = ();
+        const ON_HOST: bool = WORTH_IT;
+
+        fn forward(&self, [x]: [FlexTensor; 1]) -> (FlexTensor, ()) {
+            (Flex::float_mul_scalar(x, 3.0.into()), ())
+        }
+
+        fn backward(&self, (): &(), output: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
+            [Some(Flex::float_mul_scalar(output, 3.0.into()))]
+        }
+    }
+
+    fn values(tensor: FlexTensor) -> Vec<f32> {
+        wrap::<Flex, 2>(tensor).into_data().to_vec().expect("float32")
+    }
+
+    #[test]
+    fn the_way_to_the_cpu_keeps_values_and_shape() {
+        let x = flex(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3]);
+        // What a GPU holds is not always in the order of its axes.
+        let x = x.transpose(0, 1);
+        let traced = on_host::<Flex, _, 1>(Triple::<true>, [x]).ok().expect("worth it");
+        assert_eq!(values(traced.output), [3.0, 12.0, 6.0, 15.0, 9.0, 18.0]);
+        let [gradient] = (traced.pullback)(flex(vec![1.0, 0.0], [1, 2]), [true]);
+        assert_eq!(values(gradient.expect("one")), [3.0, 0.0]);
+    }
+
+    #[test]
+    fn other_operations_give_their_inputs_back() {
+        let refused = on_host::<Flex, _, 1>(Triple::<false>, [flex(vec![7.0], [1, 1])]);
+        let [x] = refused.err().expect("not worth it");
+        assert_eq!(values(x), [7.0]);
+    }
 }

@@ -5,10 +5,10 @@ use burn::nn::{
     BatchNorm, BatchNormConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig, PaddingConfig1d,
 };
 use burn::prelude::*;
-use burn::tensor::activation::elu;
+use burn::tensor::activation::relu;
 
 use super::Kernels;
-use super::kernels::{self, Activation};
+use super::kernels::{self, Activation, NORM_EPSILON, product};
 
 /// Channels before, between and after the convolutions.
 pub const CHANNELS: [usize; 7] = [1, 4, 8, 16, 32, 64, 128];
@@ -94,10 +94,81 @@ impl<B: Backend> Tokenizer<B> {
 }
 
 impl<B: Kernels> ConvBlock<B> {
-    /// [N, C_in, L] to [N, C_out, L / 2].
+    /// [N, L, C_in] to [N, L / 2, C_out] by burn's operations: channels last, so that the
+    /// convolution is one matrix product and its gradients are too. (burn's own gradient of a
+    /// convolution's weights sums over all patches in a few thread blocks of a GPU.)
     pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        let x = elu(self.batch_norm.forward(self.conv.forward(x)), 1.0);
-        let [n, channels, length] = x.dims();
-        self.norm.forward(x.reshape([n, channels * length])).reshape([n, channels, length])
+        let x = elu(self.normalize_batch(self.convolve(x)));
+        let [n, length, channels] = x.dims();
+        let size = length * channels;
+        let channels_last = |weights: Tensor<B, 1>| {
+            weights.reshape([channels, length]).transpose().reshape([1, size])
+        };
+        let x = x.reshape([n, size]);
+        let (center, variance) = moments(&x, |x| x.mean_dim(1));
+        let x = (x - center) / (variance + NORM_EPSILON).sqrt();
+        let x = x * channels_last(self.norm.gamma.val());
+        let x = match &self.norm.beta {
+            Some(beta) => x + channels_last(beta.val()),
+            None => x,
+        };
+        x.reshape([n, length, channels])
     }
+
+    fn convolve(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        let [n, length, input] = x.dims();
+        let [output, ..] = self.conv.weight.dims();
+        let half = length / 2;
+        // Two samples a row: a stride is a row, and the taps are the row before, the row, and the
+        // first sample of the row behind. Zeros stand before the first and behind the last.
+        let rows = x.reshape([n, half, 2 * input]);
+        let zeros = Tensor::zeros([n, 1, 2 * input], &rows.device());
+        let padded = Tensor::cat(vec![zeros.clone(), rows.clone(), zeros], 1);
+        let before = padded.clone().narrow(1, 0, half);
+        let behind = padded.narrow(1, 2, half).narrow(2, 0, input);
+        let taps = Tensor::cat(vec![before, rows, behind], 2);
+        let weight = self.conv.weight.val().permute([2, 1, 0]).reshape([KERNEL * input, output]);
+        product(taps, weight, self.conv.bias.as_ref().map(|bias| bias.val()))
+    }
+
+    /// BatchNorm over patches and length. Training updates the running statistics as PyTorch
+    /// does: the variance is the unbiased one.
+    fn normalize_batch(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        let norm = &self.batch_norm;
+        let [n, length, channels] = x.dims();
+        let shape = [1, 1, channels];
+        let x = if B::ad_enabled(&x.device()) {
+            // Two steps: a sum over everything but a few channels would keep a few blocks busy.
+            let mean = |x: Tensor<B, 3>| x.mean_dim(1).mean_dim(0);
+            let update = |old: Tensor<B, 1>, new: Tensor<B, 3>| {
+                (old * (1.0 - norm.momentum) + new.reshape([channels]) * norm.momentum).detach()
+            };
+            let count = (n * length) as f64;
+            let (center, variance) = moments(&x, mean);
+            norm.running_mean.update(update(norm.running_mean.value_sync(), center.clone()));
+            let unbiased = variance.clone() * (count / (count - 1.0).max(1.0));
+            norm.running_var.update(update(norm.running_var.value_sync(), unbiased));
+            (x - center) / (variance + norm.epsilon).sqrt()
+        } else {
+            let center = norm.running_mean.value_sync().reshape(shape);
+            let variance = norm.running_var.value_sync().reshape(shape);
+            (x - center) / (variance + norm.epsilon).sqrt()
+        };
+        x * norm.gamma.val().reshape(shape) + norm.beta.val().reshape(shape)
+    }
+}
+
+/// Mean and biased variance, where `mean` takes means over what is to be normalized.
+fn moments<B: Backend, const D: usize>(
+    x: &Tensor<B, D>,
+    mean: impl Fn(Tensor<B, D>) -> Tensor<B, D>,
+) -> (Tensor<B, D>, Tensor<B, D>) {
+    let center = mean(x.clone());
+    let centered = x.clone() - center.clone();
+    (center, mean(centered.clone() * centered))
+}
+
+/// ELU with alpha 1, whose gradient is finite everywhere: burn's multiplies a zero with exp(x).
+fn elu<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 3> {
+    relu(x.clone()) + (x.clamp_max(0.0).exp() - 1.0)
 }

@@ -18,6 +18,11 @@ const PARTS: usize = 16;
 /// Rows of one task.
 const ROWS: usize = 32;
 
+/// Groups of rows of a product on a GPU: some times as many as it has processors, with few outputs.
+const GROUPS: usize = 256;
+/// Rows of a group: fewer would cost more for the sums of the groups than they gain.
+const GROUP_ROWS: usize = 512;
+
 /// What follows a linear layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
@@ -52,12 +57,36 @@ pub fn dense_chain<B: Backend, const D: usize>(
     activation: Activation,
     dropout: Option<&Dropout>,
 ) -> Tensor<B, D> {
-    let y = linear.forward(x);
+    let y = product(x, linear.weight.val(), linear.bias.as_ref().map(|bias| bias.val()));
     let y = if activation == Activation::Relu { activation::relu(y) } else { y };
     match dropout {
         Some(dropout) => dropout.forward(y),
         None => y,
     }
+}
+
+/// `x` [.., I] times `weight` [I, O] plus `bias` [O] by burn's operations. The rows go in groups:
+/// the weight's gradient is one product a group and their sum, so that a GPU has as many sums
+/// under way as there are groups, and memory holds no more than that many gradients.
+pub fn product<B: Backend, const D: usize>(
+    x: Tensor<B, D>,
+    weight: Tensor<B, 2>,
+    bias: Option<Tensor<B, 1>>,
+) -> Tensor<B, D> {
+    let mut shape = x.dims();
+    let [inputs, outputs] = weight.dims();
+    let rows = shape.iter().product::<usize>() / inputs.max(1);
+    let groups = groups(rows);
+    let x = x.reshape([groups, rows / groups, inputs]);
+    let y = burn::tensor::module::linear(x, weight, bias);
+    shape[D - 1] = outputs;
+    y.reshape(shape)
+}
+
+/// The most groups of equally many rows, at most [`GROUPS`], with at least [`GROUP_ROWS`] in each.
+fn groups(rows: usize) -> usize {
+    let most = (rows / GROUP_ROWS).clamp(1, GROUPS);
+    (1..=most).rev().find(|groups| rows.is_multiple_of(*groups)).unwrap_or(1)
 }
 
 /// Inputs [.., I], [I, O] and [O]; output [.., O].

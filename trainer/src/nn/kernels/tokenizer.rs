@@ -56,11 +56,11 @@ pub fn convolutions_chain<B: Kernels>(
     patches: Tensor<B, 2>,
     blocks: &[ConvBlock<B>],
 ) -> Tensor<B, 2> {
-    let mut x = patches.unsqueeze_dim(1);
+    let mut x = patches.unsqueeze_dim(2);
     for block in blocks {
         x = block.forward(x);
     }
-    x.mean_dim(2).squeeze_dim(2)
+    x.mean_dim(1).squeeze_dim(1)
 }
 
 /// Convolution, BatchNorm with its running statistics, LayerNorm.
