@@ -13,9 +13,8 @@ use sfm_models::{Bundle, graph};
 
 pub use self::token_log::TokenLog;
 
-use crate::infer::backend::{Backend, Engine};
+use crate::infer::backend::Backend;
 use crate::infer::batch::{BatchedSession, SIZES};
-use crate::infer::onnxruntime::Device;
 use crate::infer::tokenizer_kernel::{TokenizerKernel, TokenizerScratch};
 use crate::infer::{InferError, Input, Session};
 use crate::timing::{Step, Timings};
@@ -26,7 +25,9 @@ pub(crate) const WINDOW_STEP: usize = 12;
 
 /// The base network on an engine: tokenizer, channel pooling, window encoder.
 pub struct BaseNetwork {
-    tokenizer: Tokenizer,
+    /// Our own, on the CPU, whatever the engine: a third of a night's arithmetic, in convolutions too
+    /// small for engines and GPUs.
+    tokenizer: TokenizerKernel,
     pool: Arc<dyn Session>,
     encoder: Arc<dyn Session>,
     single_channel: SingleChannel,
@@ -43,13 +44,6 @@ pub struct BaseNetwork {
     timings: Arc<Timings>,
 }
 
-/// The tokenizer is a third of a night's arithmetic, in convolutions too small for the engines:
-/// CPUs run our own kernel, a GPU runs the graph.
-enum Tokenizer {
-    Kernel(Box<TokenizerKernel>),
-    Graph(Arc<dyn Session>),
-}
-
 impl BaseNetwork {
     /// Loads the base network of `bundle` on `backend`.
     ///
@@ -61,20 +55,12 @@ impl BaseNetwork {
         timings: Arc<Timings>,
     ) -> Result<Self, InferError> {
         let manifest = bundle.manifest();
-        let tokenizer = match backend.engine {
-            Engine::OnnxRuntime(Device::Cuda(_)) => {
-                Tokenizer::Graph(load_graph(bundle, backend, graph::TOKENIZER)?)
-            }
-            _ => {
-                let kernel = TokenizerKernel::from_onnx(graph_bytes(bundle, graph::TOKENIZER)?)
-                    .map_err(|e| InferError {
-                        graph: graph::TOKENIZER.to_owned(),
-                        engine: "the tokenizer kernel",
-                        reason: e.to_string(),
-                    })?;
-                Tokenizer::Kernel(Box::new(kernel))
-            }
-        };
+        let tokenizer = TokenizerKernel::from_onnx(graph_bytes(bundle, graph::TOKENIZER)?)
+            .map_err(|e| InferError {
+                graph: graph::TOKENIZER.to_owned(),
+                engine: "the tokenizer kernel",
+                reason: e.to_string(),
+            })?;
         Ok(Self {
             tokenizer,
             pool: load_graph(bundle, backend, graph::POOL)?,
@@ -148,23 +134,10 @@ impl BaseNetwork {
     }
 
     /// `patches` [n, patch_samples] to `tokens` [n, E].
-    fn tokenize(
-        &self,
-        scratch: &mut Option<TokenizerScratch>,
-        patches: &[f32],
-        tokens: &mut [f32],
-    ) -> Result<(), InferError> {
-        self.timings.measure(Step::Tokenizer, || match &self.tokenizer {
-            Tokenizer::Kernel(kernel) => {
-                let scratch = scratch.get_or_insert_with(|| kernel.scratch());
-                kernel.tokens_into(scratch, patches, tokens);
-                Ok(())
-            }
-            Tokenizer::Graph(session) => {
-                let shape = [patches.len() / self.patch_samples, self.patch_samples];
-                session.run(&[Input::F32(&shape, patches)], &mut [tokens])
-            }
-        })
+    fn tokenize(&self, scratch: &mut TokenizerScratch, patches: &[f32], tokens: &mut [f32]) {
+        self.timings.measure(Step::Tokenizer, || {
+            self.tokenizer.tokens_into(scratch, patches, tokens);
+        });
     }
 }
 
@@ -200,7 +173,7 @@ pub struct WindowOutput<'a> {
 pub struct WindowEncoder {
     network: Arc<BaseNetwork>,
     channels: usize,
-    scratch: Option<TokenizerScratch>,
+    scratch: TokenizerScratch,
     /// [block, C, E]: tokens of single channels on their way into the pooling.
     channel_tokens: Vec<f32>,
     channel_present: Vec<f32>,
@@ -217,10 +190,11 @@ impl WindowEncoder {
     /// An empty window for a modality of `channels` channels.
     pub fn new(network: Arc<BaseNetwork>, channels: usize) -> Self {
         let (patches, embed_dim) = (network.window_patches, network.embed_dim);
+        let scratch = network.tokenizer.scratch();
         Self {
             network,
             channels,
-            scratch: None,
+            scratch,
             channel_tokens: Vec::new(),
             channel_present: Vec::new(),
             tokens: vec![0.0; patches * embed_dim],
@@ -282,7 +256,7 @@ impl WindowEncoder {
             return Ok(());
         }
         let (known, padding) = self.channel_tokens.split_at_mut(rows * channels * embed_dim);
-        self.network.tokenize(&mut self.scratch, patches, known)?;
+        self.network.tokenize(&mut self.scratch, patches, known);
         padding.fill(0.0);
         self.channel_present[..present.len()].copy_from_slice(present);
         self.channel_present[present.len()..].fill(0.0);

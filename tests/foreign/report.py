@@ -49,6 +49,9 @@ def check_statistics(out, document):
         return
     with open(out / "hypnogram.csv", newline="") as file:
         stages = [TO_YASA[row["stage"]] for row in csv.DictReader(file)]
+    # From lights off to lights on, where the recording says so.
+    counted = next(e for e in document.iter() if e.get("aria-labelledby") == "statistics")
+    stages = stages[int(counted.get("data-first", 0)) : int(counted.get("data-end", len(stages)))]
     if not stages:
         return
     want = yasa.Hypnogram(stages, n_stages=5, freq="30s").sleep_statistics()

@@ -1,10 +1,10 @@
 """The live page in a browser that is not ours: Chromium, by Playwright, with axe-core and an OpenAPI validator.
 
-    web_page.py [path of sfm-stream] [--speed N] [--hours H]
+    web_page.py [path of sfm-stream] [--speed N] [--hours H] [--report report.html]
 
 A night of 12 h at 500 times real time runs in one tab, whose memory is measured, while other tabs see stages arrive,
-reload, lose their server and find the next one, are walked through with the keyboard and judged by axe-core. Needs a
-Chromium of the system (SFM_CHROMIUM says where it is).
+reload, lose their server and find the next one, are walked through with the keyboard and judged by axe-core, as is a
+report. Needs a Chromium of the system (SFM_CHROMIUM says where it is).
 """
 
 import argparse
@@ -219,6 +219,21 @@ def judged_by_axe(browser, program):
     print("axe-core finds nothing, in light and dark, on a phone and a laptop")
 
 
+def report_judged(browser, report):
+    """The report on a phone, a laptop and A4, light and dark; what is wider than the page scrolls within itself."""
+    for scheme in ("light", "dark"):
+        for width in (390, 1280):
+            tab = Tab(browser, report.resolve().as_uri(), width, 844, scheme, "reduce")
+            judged(tab.page)
+            wide = tab.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            assert wide <= 0, f"the report is {wide} px too wide at {width}"
+            if width == 1280 and scheme == "light":
+                pdf = tab.page.pdf(format="A4", prefer_css_page_size=True)
+                assert pdf.startswith(b"%PDF") and 1 <= pdf.count(b"/Type /Page\n") <= 12, pdf.count(b"/Type /Page\n")
+            tab.close()
+    print("axe-core finds nothing in the report; it prints")
+
+
 def walked_by_keyboard(browser, program):
     tab = Tab(browser, f"{program.url}/#/bed/replay")
     page = tab.page
@@ -390,6 +405,7 @@ def main():
     parser.add_argument("binary", nargs="?", default=str(ROOT / "target/release/sfm-stream"))
     parser.add_argument("--speed", type=float, default=500)
     parser.add_argument("--hours", type=float, default=12)
+    parser.add_argument("--report", type=pathlib.Path)
     options = parser.parse_args()
     if not CHROMIUM:
         print("skipped: no chromium (Debian's package chromium; SFM_CHROMIUM says where it is)")
@@ -400,6 +416,8 @@ def main():
         start = lambda: playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         browser, night_browser = start(), start()
         print(f"Chromium {browser.version}")
+        if options.report:
+            report_judged(browser, options.report)
         long_night(folder / "night.edf", options.hours)
         night = Program(options.binary, folder, folder / "night.edf", free_port(), "--pass", "live", "--speed", str(options.speed)).wait_for_bed()
         night_tab = Tab(night_browser, night.url + "/")

@@ -123,8 +123,9 @@ fn sigterm_ends_a_session_and_recover_finishes_it() {
     let before = settled(&out);
     assert!(json(&out.join("session.json"))["ended"] == false);
 
-    let recovered = run(dir, "recover out");
+    let recovered = run(dir, "recover out --format luna,bids");
     assert!(recovered.status.success(), "{recovered:?}");
+    assert!(out.join("hypnogram.annot").exists() && out.join("events.tsv").exists());
     let said = String::from_utf8_lossy(&recovered.stdout).into_owned();
     assert!(said.contains("final pass"), "{said}");
     assert_eq!(recorded_s(&out), length_s);

@@ -1,6 +1,9 @@
 //! Where training runs: the CPU, or a CUDA GPU in builds with the feature `cuda`. The driver is
 //! asked before anything is made on a GPU, since a tensor without one would be a panic.
 
+#[cfg(feature = "cuda")]
+mod compiler;
+
 use std::str::FromStr;
 
 use burn::backend::{Autodiff, Flex};
@@ -88,6 +91,8 @@ impl Device {
             return Err("this sfm-train was built without the feature 'cuda'".to_owned());
         }
         let gpu = probe_gpu(index)?;
+        #[cfg(feature = "cuda")]
+        compiler::check()?;
         Ok(Self { gpu: Some(index), why: format!("CUDA GPU {index}, {gpu}") })
     }
 
@@ -127,6 +132,7 @@ impl Device {
         #[cfg(feature = "cuda")]
         if let Some(index) = self.gpu {
             use burn::backend::{Cuda, cuda::CudaDevice};
+            compiler::keep_kernels();
             let device = CudaDevice::new(index);
             return if bf16 {
                 job.run::<Autodiff<Cuda<burn::tensor::bf16>>>(&device)

@@ -43,13 +43,7 @@ pub enum Command {
         channels: ChannelArgs,
     },
     /// Finish a live session that was cut: complete its recording, stage the rest, run the final pass
-    Recover {
-        /// The session's folder
-        dir: PathBuf,
-        /// Model bundle [default: the one of the session]
-        #[arg(long, value_name = "FILE.sfm")]
-        bundle: Option<PathBuf>,
-    },
+    Recover(Box<RecoverArgs>),
     /// Work off an archive: every recording of a folder, a pattern or a list, and a table of all
     Batch(Box<BatchArgs>),
     /// Deliver messages of --mqtt and --nats that a run left in its folder
@@ -68,6 +62,25 @@ pub enum Command {
         #[command(subcommand)]
         action: BundleAction,
     },
+}
+
+/// Arguments of `recover`. What is not among them is as in the session.
+#[derive(Debug, clap::Args)]
+pub struct RecoverArgs {
+    /// The session's folder
+    pub dir: PathBuf,
+    /// Model bundle [default: the one of the session]
+    #[arg(long, value_name = "FILE.sfm")]
+    pub bundle: Option<PathBuf>,
+    /// The report.
+    #[command(flatten)]
+    pub report: ReportArgs,
+    /// Files in other programs' formats.
+    #[command(flatten)]
+    pub formats: FormatArgs,
+    /// Messages to other systems.
+    #[command(flatten)]
+    pub publish: PublishArgs,
 }
 
 /// Arguments of a batch. What is not among them is as in a run.

@@ -70,7 +70,7 @@ pub fn main() -> ExitCode {
         Some(Command::Inspect { file, channels }) => inspect::run(file, channels),
         Some(Command::Bundle { action }) => bundle::run(action),
         Some(Command::Score(args)) => score::run(args),
-        Some(Command::Recover { dir, bundle }) => recover::run(dir, bundle.as_deref()),
+        Some(Command::Recover(args)) => recover::run(args),
         Some(Command::Batch(batch)) => batch::run(batch),
         Some(Command::Deliver { dir, publish }) => deliver::run(dir, publish),
         None => run::run(&args.run),

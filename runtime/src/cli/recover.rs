@@ -1,11 +1,10 @@
 //! `sfm-stream recover DIR`: completes a live session that was cut: its recording is closed, what
 //! was not staged yet is staged, the final pass runs.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::args::RunArgs;
+use super::args::{RecoverArgs, RunArgs};
 use super::bed;
 use super::session_files::{Place, reopen};
 use super::setup::{Setup, threads};
@@ -14,9 +13,17 @@ use super::{Failure, say};
 use crate::link::saved;
 use crate::service::{Service, ServiceArgs, log, stop as signals};
 
-/// Recovers the session in `dir`.
-pub(super) fn run(dir: &Path, bundle: Option<&Path>) -> Result<(), Failure> {
-    let given = RunArgs { bundle: bundle.map(PathBuf::from), ..RunArgs::default() };
+/// Recovers a session.
+pub(super) fn run(args: &RecoverArgs) -> Result<(), Failure> {
+    let dir = args.dir.as_path();
+    args.publish.check().map_err(Failure::usage)?;
+    let given = RunArgs {
+        bundle: args.bundle.clone(),
+        report: args.report.clone(),
+        formats: args.formats.clone(),
+        publish: args.publish.clone(),
+        ..RunArgs::default()
+    };
     log::init(None).map_err(Failure::usage)?;
     let place = Place::open(dir).map_err(Failure::input)?;
     let args = place.completed(&given);

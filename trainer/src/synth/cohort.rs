@@ -10,6 +10,7 @@ use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use super::SynthError;
+use super::hypnogram::EPOCHS_PER_H;
 use super::montage::Laboratory;
 use super::night::Night;
 use super::noise::stream;
@@ -28,6 +29,8 @@ const GROUP: u64 = 20;
 pub struct Truth {
     /// Where it was recorded.
     pub laboratory: Laboratory,
+    /// Length of the recording.
+    pub hours: f64,
     /// Name of the sleeper.
     pub subject: String,
     /// Number of the sleeper.
@@ -57,8 +60,6 @@ pub struct Cohort {
     pub about: String,
     /// Seed of all nights.
     pub seed: u64,
-    /// Length of the nights.
-    pub hours: f64,
     /// Shares of subjects for pretraining, training, validation and test.
     pub split: Shares,
     /// Log hazard ratio of each trait, by label.
@@ -81,10 +82,11 @@ impl Truth {
         let observed = observe(seed, person);
         let asleep_h = night.stages.iter().filter(|&&s| s != sfm_models::SleepStage::Wake).count()
             as f64
-            / 120.0;
+            / EPOCHS_PER_H as f64;
         let traits = TRAITS.iter().zip(person.traits);
         Truth {
             laboratory: night.laboratory,
+            hours: rounded(night.stages.len() as f64 / EPOCHS_PER_H as f64),
             subject: format!("sim-{:04}", person.subject),
             subject_number: person.subject,
             age_years: (person.age_years * 10.0).round() / 10.0,
@@ -103,11 +105,11 @@ impl Cohort {
     /// The register of `folder`, or a new one if there is none.
     ///
     /// # Errors
-    /// [`SynthError::Register`] if it cannot be read or is of another seed, length or split.
-    pub fn open(folder: &Path, seed: u64, hours: f64, split: Shares) -> Result<Cohort, SynthError> {
+    /// [`SynthError::Register`] if it cannot be read or is of another seed or split.
+    pub fn open(folder: &Path, seed: u64, split: Shares) -> Result<Cohort, SynthError> {
         let path = folder.join("truth.json");
         let refuse = |reason: String| SynthError::Register { path: path.clone(), reason };
-        let new = Cohort::new(seed, hours, split);
+        let new = Cohort::new(seed, split);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(new),
@@ -115,23 +117,22 @@ impl Cohort {
         };
         let there: Cohort = serde_json::from_str(&text)
             .map_err(|e| refuse(format!("is no register of a simulated cohort: {e}")))?;
-        if (there.seed, there.hours, there.split) != (seed, hours, split) {
+        if (there.seed, there.split) != (seed, split) {
             return Err(refuse(format!(
-                "the nights there are of seed {}, {} h and split {:?}; give the same or another --out",
-                there.seed, there.hours, there.split
+                "the nights there are of seed {} and split {:?}; give the same or another --out",
+                there.seed, there.split
             )));
         }
         Ok(Cohort { nights: there.nights, ..new })
     }
 
-    fn new(seed: u64, hours: f64, split: Shares) -> Cohort {
+    fn new(seed: u64, split: Shares) -> Cohort {
         let by_trait = |c: [f64; TRAITS.len()]| {
             TRAITS.iter().zip(c).map(|(name, value)| ((*name).to_owned(), value)).collect()
         };
         Cohort {
             about: "simulated sleep: shows that the path works, says nothing about people".into(),
             seed,
-            hours,
             split,
             coefficients: OUTCOMES
                 .iter()

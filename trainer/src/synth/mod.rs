@@ -92,7 +92,7 @@ pub fn generate(
 ) -> Result<Cohort, SynthError> {
     let unwritable = |error| SynthError::Folder { path: folder.to_owned(), error };
     std::fs::create_dir_all(folder).map_err(unwritable)?;
-    let mut cohort = Cohort::open(folder, spec.seed, spec.hours, spec.split)?;
+    let mut cohort = Cohort::open(folder, spec.seed, spec.split)?;
     // Also tells whether the folder can be written, before an hour of work.
     cohort.write(folder).map_err(|e| match e {
         SynthError::Write { error: EdfError::Io(error), .. } => unwritable(error),

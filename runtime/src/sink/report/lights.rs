@@ -1,36 +1,109 @@
 //! Lights off and on, where the recording says so: in the annotations of an EDF+ file, or in the
 //! `annotations.edf` of a live session, which stands beside its recording. Events have no such thing.
 
+use std::ops::Range;
 use std::path::Path;
 
 use super::text::Text;
 use crate::edf::annotation::annotations;
 use crate::recorder::{LIGHTS_OFF, LIGHTS_ON};
+use crate::staging::EPOCH_S;
 
 /// More marks than this are no lights.
 const MAX_MARKS: usize = 20;
 
-/// Place and name of each mark, in order of time; none where the recording cannot be read so.
-pub(super) fn marks(recording: &Path, text: &Text) -> Vec<(f64, String)> {
-    let is_session = recording.parent().map(|dir| dir.join("annotations.edf"));
-    let beside = is_session.filter(|path| path.exists() && is_live(recording));
-    let found = annotations(beside.as_deref().unwrap_or(recording)).unwrap_or_default();
-    let name = |written: &str| {
-        let is = |mark: &str| written.trim().eq_ignore_ascii_case(mark);
+/// The marks of a recording.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Lights {
+    /// Place and name of each mark, in order of time; none where the recording cannot be read so.
+    pub marks: Vec<(f64, String)>,
+    /// The first time that the lights go off, seconds.
+    off_s: Option<f64>,
+    /// The last time that they go on, behind that.
+    on_s: Option<f64>,
+}
+
+impl Lights {
+    /// Of a recording.
+    pub fn of(recording: &Path, text: &Text) -> Self {
+        let is_session = recording.parent().map(|dir| dir.join("annotations.edf"));
+        let beside = is_session.filter(|path| path.exists() && is_live(recording));
+        let found = annotations(beside.as_deref().unwrap_or(recording)).unwrap_or_default();
+        Self::among(found.iter().map(|a| (a.onset_s, a.text.as_str())), text)
+    }
+
+    /// Among annotations: onset in seconds, text.
+    fn among<'a>(found: impl Iterator<Item = (f64, &'a str)>, text: &Text) -> Self {
+        let is = |written: &str, mark: &str| written.trim().eq_ignore_ascii_case(mark);
         // The manual's words, and those of EDF+.
-        if is(LIGHTS_OFF) || is("Lights out") {
-            Some(text.lights_off)
-        } else {
-            is(LIGHTS_ON).then_some(text.lights_on)
-        }
-    };
-    let marks = found.iter().filter_map(|a| Some((a.onset_s, name(&a.text)?.to_owned())));
-    let mut marks: Vec<_> = marks.take(MAX_MARKS).collect();
-    marks.sort_by(|a, b| a.0.total_cmp(&b.0));
-    marks
+        let goes_off = |written: &str| is(written, LIGHTS_OFF) || is(written, "Lights out");
+        let mark = |(at, written): (f64, &str)| {
+            let is_off = goes_off(written);
+            (at.is_finite() && (is_off || is(written, LIGHTS_ON))).then_some((at, is_off))
+        };
+        let mut marks: Vec<(f64, bool)> = found.filter_map(mark).take(MAX_MARKS).collect();
+        marks.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let off_s = marks.iter().find(|(_, is_off)| *is_off).map(|(at, _)| *at);
+        let is_behind = |at: f64| off_s.is_none_or(|off| at > off);
+        let on = marks.iter().rfind(|(at, is_off)| !is_off && is_behind(*at));
+        let on_s = on.map(|(at, _)| *at);
+        let name = |is_off| if is_off { text.lights_off } else { text.lights_on }.to_owned();
+        let marks = marks.into_iter().map(|(at, is_off)| (at, name(is_off))).collect();
+        Self { marks, off_s, on_s }
+    }
+
+    /// The epochs, of `count`, that lie for the most part between lights off and lights on; an end
+    /// that nobody marked is the recording's. `None` without marks, or with nothing between them.
+    pub fn epochs(&self, count: usize) -> Option<Range<usize>> {
+        self.off_s.or(self.on_s)?;
+        let nearest = |at_s: f64| ((at_s / EPOCH_S).round().max(0.0) as usize).min(count);
+        let epochs = self.off_s.map_or(0, nearest)..self.on_s.map_or(count, nearest);
+        (!epochs.is_empty()).then_some(epochs)
+    }
 }
 
 /// A file of this name is a live session's.
 fn is_live(recording: &Path) -> bool {
     recording.file_stem().is_some_and(|stem| stem == "recording")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Language;
+    use super::*;
+
+    fn lights(found: &[(f64, &str)]) -> Lights {
+        Lights::among(found.iter().copied(), Language::default().text())
+    }
+
+    #[test]
+    fn from_the_first_off_to_the_last_on() {
+        let found = [
+            (900.0, " lights OUT "),
+            (29_000.0, "Lights on"),
+            (10.0, "Lights on"),
+            (12_000.0, "Lights on"),
+            (12_300.0, "Lights off"),
+            (400.0, "Snoring"),
+            (f64::NAN, "Lights off"),
+        ];
+        let lights = lights(&found);
+        assert_eq!(lights.marks.len(), 5);
+        assert_eq!(lights.epochs(1_000), Some(30..967));
+        assert_eq!(lights.epochs(500), Some(30..500));
+    }
+
+    #[test]
+    fn an_end_without_a_mark_is_the_recordings() {
+        assert_eq!(lights(&[]).epochs(10), None);
+        assert_eq!(lights(&[(44.0, "Lights off")]).epochs(10), Some(1..10));
+        assert_eq!(lights(&[(46.0, "Lights on")]).epochs(10), Some(0..2));
+        assert_eq!(lights(&[(-20.0, "Lights off")]).epochs(10), Some(0..10));
+    }
+
+    #[test]
+    fn marks_with_nothing_between_them_are_not_believed() {
+        assert_eq!(lights(&[(600.0, "Lights off")]).epochs(10), None);
+        assert_eq!(lights(&[(0.0, "Lights off"), (5.0, "Lights on")]).epochs(10), None);
+    }
 }

@@ -22,7 +22,8 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use self::figures::{Axis, DrawError, Figure, Pictures};
-use self::page::Page;
+use self::lights::Lights;
+use self::page::{Page, TimeInBed};
 use self::png::Painter;
 use self::record::Record;
 pub use self::text::Language;
@@ -154,9 +155,9 @@ impl ReportSink {
         if started.duration_s.is_some() && !matches!(self.checksum, Checksum::Known(_)) {
             self.checksum = sha256(&self.recording).map_or(Checksum::Unreadable, Checksum::Known);
         }
-        let marks = lights::marks(&self.recording, text);
+        let lights = Lights::of(&self.recording, text);
         let scored_s = self.record.epochs.len() as f64 * EPOCH_S;
-        let axis = Axis::new(scored_s, started.start.as_deref(), marks);
+        let axis = Axis::new(scored_s, started.start.as_deref(), lights.marks.clone());
         let cannot =
             |reason: DrawError| SinkError::cannot_write(&self.out_dir.join(FILE_NAME), reason);
         let pictures = Pictures::draw(&self.record, &self.trends, axis, text).map_err(cannot)?;
@@ -167,6 +168,7 @@ impl ReportSink {
                 about: &self.about,
                 record: &self.record,
                 night,
+                time_in_bed: TimeInBed::of(&self.record, night, &lights),
                 pictures: &pictures,
                 checksum: &self.checksum,
             };

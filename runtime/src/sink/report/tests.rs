@@ -3,6 +3,8 @@
 use sfm_models::{Modality, SleepStage};
 
 use super::*;
+use crate::edf::EdfWriter;
+use crate::edf::annotation::Annotation;
 use crate::event::{
     ChannelLedger, ChannelPatch, ChannelQuality, ChannelUse, EpochQuality, EpochStatus, Gap,
     OvernightRisk, Pass, SignalPatch, SleepEpoch, Started,
@@ -299,6 +301,30 @@ fn what_changed_between_the_passes_is_counted() {
     let letters = eight_hours();
     bench.passes(&letters.replacen("W1", "WR", 1), &letters, &started);
     assert!(bench.html().contains("959 of 960 epochs (99.9 %) kept their stage"));
+}
+
+#[test]
+fn statistics_count_from_lights_off_to_lights_on() {
+    let mut bench = Bench::new(&ReportArgs::default(), "study");
+    let file = std::fs::File::create(bench.dir.path().join("study.edf")).expect("created");
+    let mut writer = EdfWriter::annotations_only(file, None, 30.0, 80).expect("created");
+    for (onset_s, text) in [(300.0, "Lights off"), (28_500.0, "Lights on")] {
+        let mark = Annotation { onset_s, duration_s: None, text: text.to_owned() };
+        writer.write_record(&[], &[mark]).expect("written");
+    }
+    writer.finish().expect("finished");
+    bench.passes(&eight_hours(), &eight_hours(), &started);
+    let html = bench.html();
+    for text in [
+        "data-first=\"10\" data-end=\"950\"",
+        "data-aasm=\"TIB\">470.0 min",
+        "data-aasm=\"SOL\">10.0 min",
+        "data-aasm=\"WASO\">20.0 min",
+        "from lights off to lights on, 5 min to 7 h 55 min behind the start",
+    ] {
+        assert!(html.contains(text), "{text}");
+    }
+    assert!(report(&eight_hours()).contains("Counted is the whole recording"));
 }
 
 #[test]

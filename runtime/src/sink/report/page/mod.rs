@@ -5,16 +5,20 @@ mod evidence;
 mod outlook;
 mod statistics;
 
+use std::ops::Range;
+
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::agreement::Transitions;
 use super::figures::{Figure, Pictures};
-use super::record::Record;
+use super::lights::Lights;
+use super::record::{EpochRow, Record};
 use super::risk;
 use super::text::{Text, fill};
 use super::{About, Checksum};
 use crate::event::{EpochStatus, Night, Pass, Started};
 use crate::montage::escaped;
+use crate::statistics::SleepStatistics;
 
 const STYLE: &str = include_str!("../style.css");
 /// Shorter than this a recording is no night, minutes.
@@ -27,8 +31,32 @@ pub(super) struct Page<'a> {
     pub about: &'a About,
     pub record: &'a Record,
     pub night: &'a Night,
+    pub time_in_bed: TimeInBed,
     pub pictures: &'a Pictures,
     pub checksum: &'a Checksum,
+}
+
+/// What the statistics count, and what they are.
+pub(super) struct TimeInBed {
+    pub statistics: SleepStatistics,
+    /// From lights off to lights on, where the recording says so; else the whole recording.
+    pub epochs: Option<Range<usize>>,
+}
+
+impl TimeInBed {
+    /// Of a night whose lights are known or not. What is longer than the record counts as a whole.
+    pub fn of(record: &Record, night: &Night, lights: &Lights) -> Self {
+        let epochs = lights.epochs(record.epochs.len()).filter(|_| !record.is_cut);
+        let between = epochs.clone().and_then(|epochs| record.epochs.get(epochs));
+        let statistics = between.map_or_else(
+            || night.statistics.clone(),
+            |epochs| {
+                let stages: Vec<_> = epochs.iter().map(EpochRow::stage).collect();
+                SleepStatistics::from_hypnogram(&stages)
+            },
+        );
+        Self { statistics, epochs }
+    }
 }
 
 impl Page<'_> {
@@ -55,7 +83,7 @@ impl Page<'_> {
                     main {
                         (self.key_figures())
                         (self.figures())
-                        (statistics::section(text, &self.night.statistics))
+                        (statistics::section(text, &self.time_in_bed))
                         (self.agreement())
                         (evidence::channels(self, started))
                         (outlook::section(self, started))
@@ -94,7 +122,7 @@ impl Page<'_> {
     }
 
     fn key_figures(&self) -> Markup {
-        let (text, s) = (self.text, &self.night.statistics);
+        let (text, s) = (self.text, &self.time_in_bed.statistics);
         let figures = [
             (text.tst, Some(s.tst_min).filter(|_| s.trt_min > s.unscored_min), text.minutes),
             (text.efficiency, s.sleep_efficiency_pct, "%"),
@@ -154,7 +182,6 @@ impl Page<'_> {
                     @if !pictures.absent.is_empty() { (fill(text.not_shown, &[&pictures.absent.join("; ")])) " " }
                     @if pictures.axis.marks.is_empty() { (text.lights_unknown) }
                     @for (at, name) in &pictures.axis.marks { (name) " " (duration(*at)) ". " }
-                    @if !pictures.axis.marks.is_empty() { (text.lights_not_counted) }
                 }
             }
         }

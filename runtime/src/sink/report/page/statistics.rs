@@ -1,11 +1,14 @@
 //! Tables of sleep statistics, by the AASM manual and as YASA counts, and of transitions. A cell with
-//! `data-aasm` or `data-yasa` holds that statistic by its short name: other programs check them.
+//! `data-aasm` or `data-yasa` holds that statistic by its short name, and the section's `data-first`
+//! and `data-end` the epochs that are counted: other programs check them.
 
 use maud::{Markup, html};
 use sfm_models::SleepStage;
 
 use super::super::agreement::{KINDS, Transitions};
 use super::super::text::{Text, fill};
+use super::{TimeInBed, duration};
+use crate::staging::EPOCH_S;
 use crate::statistics::SleepStatistics;
 
 /// A statistic by both definitions; `None` where it does not exist.
@@ -18,11 +21,19 @@ struct Row {
 }
 
 /// The section.
-pub(super) fn section(text: &'static Text, s: &SleepStatistics) -> Markup {
+pub(super) fn section(text: &'static Text, time_in_bed: &TimeInBed) -> Markup {
+    let (s, epochs) = (&time_in_bed.statistics, time_in_bed.epochs.as_ref());
+    let at = |epoch: usize| duration(epoch as f64 * EPOCH_S);
     html! {
-        section aria-labelledby="statistics" {
+        section aria-labelledby="statistics" data-first=[epochs.map(|e| e.start)] data-end=[epochs.map(|e| e.end)] {
             h2 id="statistics" { (text.statistics) }
-            p { (text.statistics_lead) }
+            p {
+                (text.statistics_lead) " "
+                @match epochs {
+                    Some(epochs) => (fill(text.lights_counted, &[&at(epochs.start), &at(epochs.end)])),
+                    None => (text.lights_not_counted),
+                }
+            }
             div.pair {
                 div.scroll { table {
                     thead { tr { th scope="col" { (text.measure) } th.number scope="col" { "AASM" } th.number scope="col" { "YASA" } } }
