@@ -19,7 +19,7 @@ import time
 import urllib.parse
 
 from outage import (
-    NAME, OUTAGE_S, SPEED, canonical, check_messages, events, free_port, kill, listens, long_night, need, program,
+    BEFORE_S, NAME, OUTAGE_S, SPEED, canonical, check_messages, events, free_port, kill, listens, long_night, need, program,
     run_until_the_end, stream, wait_for)
 
 try:
@@ -167,7 +167,7 @@ def outage(binary, folder, recording):
     judge = Subscriber(broker.port)
     door, out = Door(broker.port), folder / "outage"
     run = stream(binary, recording, out, "--speed", str(SPEED), "--mqtt", f"mqtt://127.0.0.1:{door.port}")
-    assert wait_for(lambda: len(judge.of()) > 40, 60), (run.poll(), len(judge.of()))
+    assert wait_for(lambda: len(judge.of()) > 40, BEFORE_S), (run.poll(), len(judge.of()))
     before = retained(broker.port)
     assert before["health"]["status"] == "online" and before["stage"]["event"] == "epoch", before
     broker.stop()

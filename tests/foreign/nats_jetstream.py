@@ -15,7 +15,7 @@ import tempfile
 import urllib.parse
 
 from outage import (
-    NAME, OUTAGE_S, SPEED, check_messages, events, free_port, kill, listens, long_night, need, program,
+    BEFORE_S, NAME, OUTAGE_S, SPEED, check_messages, events, free_port, kill, listens, long_night, need, program,
     run_until_the_end, stream, wait_for)
 
 try:
@@ -93,7 +93,7 @@ async def outage(binary, folder, recording):
     await connection.subscribe("sfm.*.health", cb=health)
     await connection.flush()
     run = stream(binary, recording, out, "--speed", str(SPEED), "--nats", url, "--publish-frames")
-    for _ in range(600):
+    for _ in range(10 * BEFORE_S):
         await asyncio.sleep(0.1)
         if len(frames) > 60:
             break
