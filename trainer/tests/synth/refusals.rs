@@ -58,7 +58,7 @@ fn a_night_that_cannot_be_written_leaves_the_others_registered() {
     let output = synth(folder.path(), &["--start-index", "1"]);
     assert_refused(&output, 5, &["stanford-sim-0001.edf", "nights written before are whole"]);
     let split = [0.4, 0.3, 0.1, 0.2];
-    let cohort = Cohort::open(folder.path(), 5, 0.1, split).unwrap();
+    let cohort = Cohort::open(folder.path(), 5, split).unwrap();
     assert_eq!(cohort.nights.keys().collect::<Vec<_>>(), ["mesa-sim-0000"]);
     let parts = std::fs::read_dir(folder.path().join("stages/stanford")).unwrap();
     assert!(parts.flatten().all(|f| !f.path().to_string_lossy().ends_with(".part")));

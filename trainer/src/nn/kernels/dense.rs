@@ -65,7 +65,7 @@ pub fn dense_chain<B: Backend, const D: usize>(
     }
 }
 
-/// `x` [.., I] times `weight` [I, O] plus `bias` [O] by burn's operations. The rows go in groups:
+/// `x` `[.., I]` times `weight` `[I, O]` plus `bias` `[O]` by burn's operations. The rows go in groups:
 /// the weight's gradient is one product a group and their sum, so that a GPU has as many sums
 /// under way as there are groups, and memory holds no more than that many gradients.
 pub fn product<B: Backend, const D: usize>(
