@@ -16,7 +16,7 @@ pub(super) fn channels(page: &Page<'_>, started: &Started) -> Markup {
         section aria-labelledby="channels" {
             h2 id="channels" { (text.channels) }
             p { (text.channels_lead) }
-            div.scroll { table {
+            div.scroll tabindex="0" role="group" aria-label=(text.table) { table {
                 thead { tr {
                     th scope="col" { (text.channel) }
                     th scope="col" { (text.used_for) }
@@ -93,7 +93,7 @@ pub(super) fn provenance(page: &Page<'_>, started: &Started) -> Markup {
 fn channel_map(page: &Page<'_>, started: &Started) -> Markup {
     let text = page.text;
     html! {
-        div.scroll { table.small {
+        div.scroll tabindex="0" role="group" aria-label=(text.table) { table.small {
             thead { tr {
                 th scope="col" { (text.channel) }
                 th.number scope="col" { (text.rate) }

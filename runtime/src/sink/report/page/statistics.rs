@@ -35,7 +35,7 @@ pub(super) fn section(text: &'static Text, time_in_bed: &TimeInBed) -> Markup {
                 }
             }
             div.pair {
-                div.scroll { table {
+                div.scroll tabindex="0" role="group" aria-label=(text.table) { table {
                     thead { tr { th scope="col" { (text.measure) } th.number scope="col" { "AASM" } th.number scope="col" { "YASA" } } }
                     tbody { @for row in rows(text, s) {
                         tr {
@@ -92,7 +92,7 @@ fn rows(text: &'static Text, s: &SleepStatistics) -> Vec<Row> {
 
 fn stages(text: &'static Text, s: &SleepStatistics) -> Markup {
     html! {
-        div.scroll { table {
+        div.scroll tabindex="0" role="group" aria-label=(text.table) { table {
             thead { tr { th scope="col" { (text.stage) } th.number scope="col" { (text.minutes) } th.number scope="col" { (text.of_tst) } } }
             tbody {
                 @for stage in SleepStage::ALL {
@@ -128,7 +128,7 @@ pub(super) fn transitions(text: &Text, name: &str, step: &Transitions) -> Markup
     let percent = format!("{:.1}", 100.0 * f64::from(kept) / f64::from(epochs.max(1)));
     let kinds: Vec<&str> = SleepStage::ALL.iter().map(|s| s.as_str()).chain(["?"]).collect();
     html! {
-        div.scroll {
+        div.scroll tabindex="0" role="group" aria-label=(text.table) {
             h3 { (name) }
             p {
                 (fill(text.kept, &[&kept.to_string(), &epochs.to_string(), &percent]))
