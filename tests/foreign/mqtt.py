@@ -19,7 +19,7 @@ import time
 import urllib.parse
 
 from outage import (
-    BEFORE_S, NAME, OUTAGE_S, SPEED, canonical, check_messages, events, free_port, kill, listens, long_night, need, program,
+    BEFORE_S, FAST, NAME, OUTAGE_S, SPEED, canonical, check_messages, events, free_port, kill, listens, long_night, need, program,
     run_until_the_end, stream, wait_for)
 
 try:
@@ -218,7 +218,7 @@ def killed(binary, folder, recording):
     broker = Broker(folder).start()
     judge = Subscriber(broker.port)
     out = folder / "killed"
-    arguments = ("--speed", str(SPEED), "--mqtt", f"mqtt://127.0.0.1:{broker.port}")
+    arguments = ("--speed", str(FAST), "--mqtt", f"mqtt://127.0.0.1:{broker.port}")
     run = stream(binary, recording, out, *arguments)
     assert wait_for(lambda: len(judge.of()) > 20, 60)
     kill(run)

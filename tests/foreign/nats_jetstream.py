@@ -15,7 +15,7 @@ import tempfile
 import urllib.parse
 
 from outage import (
-    BEFORE_S, NAME, OUTAGE_S, SPEED, check_messages, events, free_port, kill, listens, long_night, need, program,
+    BEFORE_S, FAST, NAME, OUTAGE_S, SPEED, check_messages, events, free_port, kill, listens, long_night, need, program,
     run_until_the_end, stream, wait_for)
 
 try:
@@ -126,7 +126,7 @@ async def killed(binary, folder, recording):
     url, out, login = f"nats://127.0.0.1:{server.port}", folder / "killed", folder / "login"
     login.write_text("bed\nsecret\n")
     login.chmod(0o600)
-    run = stream(binary, recording, out, "--speed", str(SPEED), "--nats", url)
+    run = stream(binary, recording, out, "--speed", str(FAST), "--nats", url)
     assert wait_for(lambda: (out / "events.jsonl").exists() and len(events(out)) > 20, 60)
     kill(run)
     first = events(out)

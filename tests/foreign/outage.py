@@ -19,7 +19,8 @@ import pyedflib
 LONG = os.environ.get("SFM_LONG") == "1"
 OUTAGE_S = 600 if LONG else 8
 # The night of 72 minutes lasts longer than the outage in the middle of it.
-SPEED = 5 if LONG else 240
+FAST = 240
+SPEED = 5 if LONG else FAST
 # How long the first messages may take.
 BEFORE_S = 240 if LONG else 60
 # Everything a file's name may be, and what must not leave the machine.
