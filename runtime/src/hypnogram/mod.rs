@@ -101,6 +101,15 @@ fn read_file(path: &Path) -> Result<Scoring, String> {
 /// # Errors
 /// The reason, with the line, without the file's name.
 pub fn recognized(bytes: &[u8]) -> Result<Scoring, String> {
+    // Libraries draw what they do not understand over several lines.
+    let in_a_line = |reason: String| {
+        let first = reason.lines().next().unwrap_or_default().trim_end();
+        first.replace(char::is_control, " ")
+    };
+    scoring(bytes).map_err(in_a_line)
+}
+
+fn scoring(bytes: &[u8]) -> Result<Scoring, String> {
     if bytes.starts_with(b"\x93NUMPY") {
         return usleep::read_npy(bytes);
     }

@@ -144,3 +144,16 @@ fn an_edf_file_is_known_by_its_first_bytes() {
     let missing = read(&dir.path().join("none")).expect_err("refused").to_string();
     assert!(missing.contains("none: cannot be read"), "{missing}");
 }
+
+/// Both were found by the fuzzer.
+#[test]
+fn damaged_numpy_headers_are_refused_at_once_and_in_a_line() {
+    let npy = |header: &str| {
+        let length = (header.len() as u16).to_le_bytes();
+        [b"\x93NUMPY\x01\0", &length[..], header.as_bytes()].concat()
+    };
+    let reason = recognized(&npy("{'descr': '<i8', (shape': (12, 1, ), }\n")).expect_err("damaged");
+    assert!(reason.starts_with("is a damaged NumPy file") && !reason.contains('\n'), "{reason:?}");
+    let nested = npy(&format!("{{'shape': {}11,\n", "[".repeat(60)));
+    assert!(recognized(&nested).expect_err("damaged").contains("none of an array of stages"));
+}

@@ -57,10 +57,16 @@ pub(super) fn read_ids(table: &Table<'_>) -> Result<Scoring, String> {
     table.stretches(FORMAT, [0, 1, 2])
 }
 
+/// More than the header of an array of stages has.
+const MAX_BRACKETS: usize = 4;
+
 /// Reads an array of whole numbers, [epochs] or [epochs, 1]; YASA's -1 (artifact) and -2 (unscored)
 /// are known too.
 pub(super) fn read_npy(bytes: &[u8]) -> Result<Scoring, String> {
     let damaged = |e: io::Error| format!("is a damaged NumPy file: {e}");
+    if brackets(bytes) > MAX_BRACKETS {
+        return Err("is a NumPy file, but its header is none of an array of stages".into());
+    }
     let npy = npyz::NpyFile::new(bytes).map_err(damaged)?;
     let shape = npy.shape().to_vec();
     let epochs = match shape.as_slice() {
@@ -81,6 +87,17 @@ pub(super) fn read_npy(bytes: &[u8]) -> Result<Scoring, String> {
     });
     let stages = stages.collect::<Result<Vec<_>, String>>()?;
     Scoring::of_epochs("a NumPy array of stages", EPOCH_S, stages)
+}
+
+/// Opening brackets in the header: a dictionary with the shape in it has two. The parser takes for
+/// ever over dozens that are not closed.
+fn brackets(bytes: &[u8]) -> usize {
+    // Format 1 has its length in two bytes, later ones in four.
+    let start = if bytes.get(6) == Some(&1) { 10 } else { 12 };
+    let length = bytes.get(8..start).unwrap_or_default();
+    let length = length.iter().rev().fold(0, |length, &byte| (length << 8) | usize::from(byte));
+    let header = bytes.get(start..).unwrap_or_default();
+    header.iter().take(length).filter(|byte| b"([{".contains(byte)).count()
 }
 
 type Numbers<'a> = Box<dyn Iterator<Item = io::Result<i64>> + 'a>;
