@@ -14,6 +14,8 @@ use super::{MAX_S, Scoring, Stages, runs};
 use crate::staging::EPOCH_S;
 
 const FORMAT: &str = "a U-Sleep table";
+/// More opening brackets than the header of a NumPy array of stages has.
+const MAX_BRACKETS: usize = 4;
 
 /// The night as a `.tsv` file.
 pub fn tsv(stages: &Stages) -> String {
@@ -56,9 +58,6 @@ pub(super) fn read_tsv(table: &Table<'_>) -> Result<Scoring, String> {
 pub(super) fn read_ids(table: &Table<'_>) -> Result<Scoring, String> {
     table.stretches(FORMAT, [0, 1, 2])
 }
-
-/// More than the header of an array of stages has.
-const MAX_BRACKETS: usize = 4;
 
 /// Reads an array of whole numbers, [epochs] or [epochs, 1]; YASA's -1 (artifact) and -2 (unscored)
 /// are known too.
