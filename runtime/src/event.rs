@@ -5,6 +5,7 @@
 use serde::Serialize;
 use sfm_models::{Modality, SleepStage};
 
+use crate::lights::Lights;
 use crate::statistics::SleepStatistics;
 
 impl Event {
@@ -300,8 +301,11 @@ pub struct ChannelLedger {
 pub struct Night {
     /// Which pass.
     pub pass: Pass,
-    /// Sleep statistics by AASM definitions.
+    /// Sleep statistics by AASM definitions, from lights off to lights on.
     pub statistics: SleepStatistics,
+    /// Where the recording says that the lights went off and on; where it does not, the statistics
+    /// count from its start to its end.
+    pub lights: Lights,
     /// Overnight risk; `None` with a note where the bundle has no risk head.
     pub risk: Option<OvernightRisk>,
     /// Sleep apnea; `None` where the bundle has no apnea head or nothing was recorded.

@@ -14,6 +14,7 @@ pub mod hypnogram;
 pub mod infer;
 pub mod intake;
 pub mod journal;
+pub mod lights;
 pub mod link;
 mod modality_pool;
 pub mod montage;

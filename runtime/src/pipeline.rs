@@ -34,6 +34,7 @@ use crate::infer::InferError;
 use crate::infer::backend::Backend;
 use crate::intake::{Intake, Normalization};
 use crate::journal::JournalWindow;
+use crate::lights::Lights;
 use crate::montage::Montage;
 use crate::night::{ApneaHead, Demographics, RiskHead};
 use crate::source::{Source, SourceError};
@@ -171,6 +172,8 @@ pub struct Options {
     pub stats: Option<Vec<Option<ChannelStats>>>,
     /// Emit [`Event::Signals`] too.
     pub signals: bool,
+    /// When the lights went off and on. A live session asks at its end instead.
+    pub lights: Lights,
 }
 
 /// What a pass leaves behind besides its events.
@@ -227,6 +230,8 @@ pub struct LiveSession<'a> {
     pub closed_window: &'a mut dyn FnMut(JournalWindow),
     /// Told how the session keeps up.
     pub load: Arc<Load>,
+    /// Asked at the end when the lights went off and on.
+    pub lights: &'a dyn Fn() -> Lights,
 }
 
 /// The causal pass: provisional epochs as their 30 s are in, settled ones as their window closes.
@@ -276,6 +281,7 @@ fn causal_pass(
         (Some(stats), false) => Normalization::Fixed(stats.clone()),
         (None, false) => Normalization::Running,
     };
+    let lights = session.as_ref().map(|session| session.lights);
     let rings_s = if session.is_some() { LIVE_RING_S } else { RING_S };
     let drive = |mut intake: Intake| {
         intake.watch_quality(&info);
@@ -295,7 +301,8 @@ fn causal_pass(
         let hypnogram = std::mem::take(&mut live.hypnogram);
         let skipped_epochs = live.skipped_epochs;
         let found = (hypnogram, live.log, stats);
-        let outcome = conclude(Pass::Live, network, options, &intake, found, around)?;
+        let lights = lights.map_or_else(|| options.lights.clone(), |ask| ask());
+        let outcome = conclude(Pass::Live, network, options, &intake, found, lights, around)?;
         Ok(PassOutcome { skipped_epochs, ..outcome })
     };
     run(source, montage, network, Pass::Live, rings_s, options.speed, drive)
@@ -336,7 +343,8 @@ pub fn final_pass(
             (around.emit)(Event::Gap(gap));
         }
         let hypnogram = whole.stage(around)?;
-        conclude(Pass::Final, network, options, &intake, (hypnogram, whole.log, stats), around)
+        let (found, lights) = ((hypnogram, whole.log, stats), options.lights.clone());
+        conclude(Pass::Final, network, options, &intake, found, lights, around)
     };
     run(source, montage, network, Pass::Final, RING_S, None, drive)
 }

@@ -1,6 +1,6 @@
 //! Sleep statistics of one night by the definitions of the AASM manual (Berry et al., *The AASM
 //! Manual for the Scoring of Sleep and Associated Events*, "Recommended parameters to be
-//! reported"). Lights out and lights on are the ends of the hypnogram: nothing else is known.
+//! reported"). Lights out and lights on are the ends of the hypnogram: it is cut there before.
 //!
 //! Epochs that were not staged (`?`) are neither sleep nor wake: they count in the recording
 //! time, the sleep period and the latencies, which are spans of time, and in no stage.
@@ -14,7 +14,7 @@ const EPOCH_MIN: f64 = crate::staging::EPOCH_S / 60.0;
 /// Statistics of a hypnogram of 30-s epochs. Times are minutes, exact to half a minute.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SleepStatistics {
-    /// Total recording time (TRT): lights out to lights on, here every epoch, `?` included.
+    /// Total recording time (TRT): lights out to lights on, every epoch of it, `?` included.
     pub trt_min: f64,
     /// Total sleep time (TST): epochs staged N1, N2, N3 or R.
     pub tst_min: f64,

@@ -123,6 +123,23 @@ fn an_edf_plus_without_its_annotation_channel() {
     all_staged_but_the_last(&output);
 }
 
+/// Statistics, and all that follow from them, count between the lights; stages are told of all.
+#[test]
+fn lights_that_go_off_and_on() {
+    let marks = [(29.0, "Lights off"), (100.0, "Snoring"), (200.5, "Lights on")];
+    let (run, output) = run(study(240).with_annotations(&marks).bytes(), "");
+    assert!(run.stdout.contains("Total recording time (TRT)         3.0 min"), "{run:#?}");
+    let lights = serde_json::json!({
+        "off_s": 29.0,
+        "on_s": 200.5,
+        "marks": [{"onset_s": 29.0, "is_on": false}, {"onset_s": 200.5, "is_on": true}],
+    });
+    assert_eq!((output.hypnogram.len(), &output.night["lights"]), (8, &lights));
+    for night in output.of_kind("night") {
+        assert_eq!((&night["statistics"]["trt_min"], &night["lights"]), (&3.0.into(), &lights));
+    }
+}
+
 /// 65 s: two epochs and the beginning of a third, too short for a stage.
 fn all_staged_but_the_last(output: &Output) {
     assert_eq!(output.hypnogram.len(), 3);

@@ -95,14 +95,18 @@ impl Output {
     fn check_statistics(&self) {
         let statistics = &self.night["statistics"];
         let minutes = |count: usize| 0.5 * count as f64;
-        assert_eq!(statistics["trt_min"], minutes(self.hypnogram.len()));
+        let epoch_at =
+            |name: &str| Some((self.night["lights"][name].as_f64()? / 30.0).round() as usize);
+        let end = epoch_at("on_s").unwrap_or(self.hypnogram.len());
+        let counted = &self.hypnogram[epoch_at("off_s").unwrap_or(0)..end];
+        assert_eq!(statistics["trt_min"], minutes(counted.len()));
         let mut staged = 0.0;
         for stage in STAGES {
-            let count = self.hypnogram.iter().filter(|row| row.stage == stage).count();
+            let count = counted.iter().filter(|row| row.stage == stage).count();
             assert_eq!(statistics["stage_min"][stage], minutes(count), "{stage}");
             staged += minutes(count);
         }
-        assert_eq!(statistics["unscored_min"], minutes(self.hypnogram.len()) - staged);
+        assert_eq!(statistics["unscored_min"], minutes(counted.len()) - staged);
     }
 }
 

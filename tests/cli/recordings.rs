@@ -2,6 +2,7 @@
 
 use std::io::Cursor;
 
+use sfm_runtime::edf::annotation::Annotation;
 use sfm_runtime::edf::{Continuity, EdfWriter, RecordingSpec, SampleFormat, SignalSpec};
 
 /// Places of fields in the header of an EDF file.
@@ -19,6 +20,8 @@ pub struct Made {
     pub onsets_s: Vec<f64>,
     /// Samples of signal `.0` at index `.1` behind the start, without the holes.
     pub sample: fn(usize, usize) -> i32,
+    /// Onset and text; each goes into the record at its time.
+    pub annotations: Vec<(f64, &'static str)>,
 }
 
 impl Made {
@@ -30,6 +33,7 @@ impl Made {
             record_s,
             onsets_s: (0..records).map(|record| record as f64 * record_s).collect(),
             sample: noise,
+            annotations: Vec::new(),
         }
     }
 
@@ -38,6 +42,22 @@ impl Made {
         self.continuity = Continuity::Discontinuous;
         self.onsets_s[record..].iter_mut().for_each(|onset_s| *onset_s += hole_s);
         self
+    }
+
+    /// EDF+C with annotations.
+    pub fn with_annotations(mut self, annotations: &[(f64, &'static str)]) -> Self {
+        self.continuity = Continuity::Continuous;
+        self.annotations = annotations.to_vec();
+        self
+    }
+
+    fn annotations_in(&self, onset_s: f64) -> Vec<Annotation> {
+        let here = self
+            .annotations
+            .iter()
+            .filter(|(at, _)| (onset_s..onset_s + self.record_s).contains(at));
+        here.map(|&(onset_s, text)| Annotation { onset_s, duration_s: None, text: text.to_owned() })
+            .collect()
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -60,7 +80,7 @@ impl Made {
             let samples: Vec<&[i32]> = samples.iter().map(Vec::as_slice).collect();
             match self.continuity {
                 Continuity::Discontinuous => writer.write_record_at(onset_s, &samples, &[]),
-                _ => writer.write_record(&samples, &[]),
+                _ => writer.write_record(&samples, &self.annotations_in(onset_s)),
             }
             .expect("record");
         }

@@ -95,9 +95,13 @@ def check_out(out):
           [(int(r["epoch"]), float(r["onset_s"])) for r in rows]
           == [(i, 30.0 * i) for i in range(len(rows))])
     check_edf(out, rows)
-    yasa = yasa_statistics([r["stage"] for r in rows])
+    night = json.loads((out / "night.json").read_text())
+    # From lights off to lights on, where the recording says so.
+    ends = [night["lights"]["off_s"] or 0.0, night["lights"]["on_s"] or 30.0 * len(rows)]
+    first, end = (int(at_s / 30.0 + 0.5) for at_s in ends)
+    yasa = yasa_statistics([r["stage"] for r in rows[first:end]])
     if yasa is not None:
-        compare("night.json", json.loads((out / "night.json").read_text())["statistics"], yasa)
+        compare("night.json", night["statistics"], yasa)
 
 
 def walk(rng, epochs, unscored):

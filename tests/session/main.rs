@@ -10,6 +10,7 @@ use sfm_models::Bundle;
 use sfm_runtime::event::{EpochStatus, Event};
 use sfm_runtime::infer::backend::{Backend, BackendChoice};
 use sfm_runtime::journal::JournalWindow;
+use sfm_runtime::lights::Lights;
 use sfm_runtime::montage::{ChannelRules, Montage};
 use sfm_runtime::pipeline::{
     LiveSession, Load, Network, Options, PassOutcome, Surroundings, final_pass, live_pass,
@@ -146,6 +147,7 @@ fn session(network: &Network, mut source: Made, settled: Vec<JournalWindow>) -> 
         restore: &mut |event| restored.push(event),
         closed_window: &mut |window| closed.push(window),
         load: load.clone(),
+        lights: &|| Lights::default(),
     };
     let outcome =
         live_session(&mut source, &montage, network, &Options::default(), &mut around, hooks)

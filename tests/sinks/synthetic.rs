@@ -6,6 +6,7 @@ use sfm_runtime::event::{
     ApneaEstimate, ChannelLedger, ChannelUse, EpochStatus, Event, Gap, Night, OvernightRisk, Pass,
     SleepEpoch, Started, WindowEmbedding,
 };
+use sfm_runtime::lights::Lights;
 use sfm_runtime::statistics::SleepStatistics;
 
 /// Patches of a whole window.
@@ -166,6 +167,7 @@ impl Recording {
         Event::Night(Box::new(Night {
             pass,
             statistics: SleepStatistics::from_hypnogram(&hypnogram),
+            lights: Lights::default(),
             risk: Some(OvernightRisk {
                 embedding: (0..self.dim).map(|c| c as f32 / 7.0).collect(),
                 log_hazards: vec![0.5, -1.25, f32::NAN],

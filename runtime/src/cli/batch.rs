@@ -26,6 +26,7 @@ use crate::batch::page::Page;
 use crate::batch::run::each;
 use crate::night::Demographics;
 use crate::service::stop as signals;
+use crate::staging::EPOCH_S;
 
 /// More pipelines at a time than any machine is good for.
 const MAX_JOBS: usize = 64;
@@ -225,7 +226,7 @@ impl Archive {
             quality: quality.try_iter().last(),
         };
         marker.write(&folder).map_err(Failure::run)?;
-        Ok(60.0 * replayed.outcome.night.statistics.trt_min)
+        Ok(replayed.outcome.hypnogram.len() as f64 * EPOCH_S)
     }
 
     /// Leaves the reason in the recording's folder, for the table; if that fails too, the end of

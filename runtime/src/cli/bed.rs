@@ -17,6 +17,7 @@ use super::witness::SessionWitness;
 use super::{Failure, live, show};
 use crate::event::{Event, Pass};
 use crate::journal::{Journal, JournalWindow};
+use crate::lights::Lights;
 use crate::link::hub::FromLinks;
 use crate::link::live::LiveSource;
 use crate::pipeline::{
@@ -26,7 +27,6 @@ use crate::recorder::{self, AnnotationSink, RecorderThread};
 use crate::service::health::{Health, Phase};
 use crate::sink::{self, Place, WhenFull};
 use crate::source::{self, Source};
-use crate::web::Room;
 
 /// How long the disk may take to close the recording: when somebody waits for it, and at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
@@ -92,7 +92,7 @@ impl Bed<'_> {
             &path,
             resumed.then_some(settled.len() as u32),
             &recorder,
-            witness.room(),
+            &witness,
         )?);
         witness.begin(self.out, &path, &saved)?;
         let health = witness.health();
@@ -100,8 +100,8 @@ impl Bed<'_> {
         let load = witness.load();
 
         let mut source = LiveSource::new(info, from, recorder, recorded, witness);
-        let outcome =
-            self.stage(&mut study, &mut source, (&mut journal, settled), (load, &health), &output);
+        let (known, seen) = ((&mut journal, settled), (load, &*health));
+        let outcome = self.stage(&mut study, &mut source, known, seen, &output, &path);
         // However the pass ended, what was recorded is closed.
         let (recorder, mut witness) = source.finish();
         health.phase(Phase::Finishing);
@@ -152,15 +152,16 @@ impl Bed<'_> {
         recording: &Path,
         resumed: Option<u32>,
         recorder: &RecorderThread,
-        room: Option<Arc<Room>>,
+        witness: &SessionWitness,
     ) -> Result<Output, Failure> {
         let study = self.out.file_name().unwrap_or_default().to_string_lossy();
         let labels = &self.setup.labels;
-        let quantiles = self.setup.quantiles.as_ref();
-        let place =
-            Place { out_dir: self.out, study: &study, recording, labels, quantiles, resumed };
+        let (out_dir, quantiles) = (self.out, self.setup.quantiles.as_ref());
+        let health = witness.health();
+        let health = Some(&health);
+        let place = Place { out_dir, study: &study, recording, labels, quantiles, resumed, health };
         let mut sinks = output::sinks(self.args, self.setup, &place)?;
-        sinks.extend(room.as_ref().map(output::page_sink));
+        sinks.extend(witness.room().as_ref().map(output::page_sink));
         sinks.push(Box::new(AnnotationSink(recorder.annotations())));
         Output::start(sinks, WhenFull::Drop, self.args.json, false)
     }
@@ -173,6 +174,7 @@ impl Bed<'_> {
         (journal, settled): (&mut Journal, Vec<JournalWindow>),
         (load, health): (Arc<Load>, &Health),
         output: &Mutex<Output>,
+        recording: &Path,
     ) -> Result<PassOutcome, Failure> {
         let send = |event| {
             let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
@@ -206,6 +208,7 @@ impl Bed<'_> {
                 }
             },
             load,
+            lights: &|| Lights::of(recording),
         };
         let options = self.options();
         let (montage, network) = (&study.montage, &self.setup.network);
@@ -239,6 +242,7 @@ impl Bed<'_> {
         live.log.truncate(0);
         live.log.shrink();
         output.sinks.wait_when_full();
+        let lights = Lights::of(recording);
         let mut recording = source::open(recording).map_err(Failure::input)?;
         recording.select(&study.used());
         study.started.duration_s = recording.info().duration_s;
@@ -253,7 +257,7 @@ impl Bed<'_> {
             },
             stop: self.stop,
         };
-        let options = Options { stats: Some(live.stats.clone()), ..self.options() };
+        let options = Options { stats: Some(live.stats.clone()), lights, ..self.options() };
         let (montage, network) = (&study.montage, &self.setup.network);
         let last = final_pass(&mut recording, montage, network, &options, &mut around);
         progress.into_iter().for_each(Progress::finish);

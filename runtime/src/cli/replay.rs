@@ -12,6 +12,7 @@ use super::setup::{Setup, Study, failed, interrupted, stage_changes};
 use super::summary::{self, StageChanges};
 use super::{Failure, say, show};
 use crate::event::Pass;
+use crate::lights::Lights;
 use crate::night::Demographics;
 use crate::pipeline::{Options, PassOutcome, Surroundings, final_pass, live_pass, measure};
 use crate::sink::{Place, Sink, WhenFull};
@@ -88,7 +89,13 @@ impl<'a> Replay<'a> {
             args,
             recording,
             study,
-            options: Options { demographics, speed, stats: None, signals },
+            options: Options {
+                demographics,
+                speed,
+                signals,
+                lights: Lights::of(file),
+                stats: None,
+            },
             file: file.to_owned(),
             out_dir: out_dir.to_owned(),
             quiet: false,
@@ -133,6 +140,7 @@ impl<'a> Replay<'a> {
             labels: &self.setup.labels,
             quantiles: self.setup.quantiles.as_ref(),
             resumed: None,
+            health: None,
         };
         let mut sinks = output::sinks(self.args, self.setup, &place)?;
         sinks.extend(more);

@@ -203,6 +203,7 @@ mod tests {
         Night {
             pass: Pass::Final,
             statistics: SleepStatistics::from_hypnogram(&hypnogram),
+            lights: Default::default(),
             risk: None,
             apnea: None,
             ledger: vec![],

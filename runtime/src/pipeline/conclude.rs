@@ -8,6 +8,7 @@ use crate::dsp::normalize::ChannelStats;
 use crate::encode::TokenLog;
 use crate::event::{Event, Night, OvernightRisk, Pass, SleepEpoch};
 use crate::intake::Intake;
+use crate::lights::Lights;
 use crate::statistics::SleepStatistics;
 
 /// Statistics, risk and ledger: the last event of a pass.
@@ -17,6 +18,7 @@ pub(super) fn conclude(
     options: &Options,
     intake: &Intake,
     (hypnogram, log, stats): (Vec<SleepEpoch>, TokenLog, Vec<Option<ChannelStats>>),
+    lights: Lights,
     around: &mut Surroundings<'_>,
 ) -> Result<PassOutcome, PipelineError> {
     let risk = match &network.risk {
@@ -28,10 +30,12 @@ pub(super) fn conclude(
         None => None,
     };
     let stages: Vec<Option<SleepStage>> = hypnogram.iter().map(|e| e.stage).collect();
+    let counted = lights.epochs(stages.len()).unwrap_or(0..stages.len());
     let notes = notes(pass, network, intake, &log, risk.as_ref());
     let night = Night {
         pass,
-        statistics: SleepStatistics::from_hypnogram(&stages),
+        statistics: SleepStatistics::from_hypnogram(&stages[counted]),
+        lights,
         risk,
         apnea,
         ledger: intake.ledger(),

@@ -9,6 +9,7 @@ mod message;
 mod mqtt;
 mod nats;
 pub mod outbox;
+mod pulse;
 pub mod server;
 pub mod topic;
 
@@ -26,6 +27,7 @@ use self::lsl::LslSink;
 use self::mqtt::Broker;
 use self::nats::Server;
 use self::outbox::Beginning;
+use self::pulse::Pulse;
 use self::server::{Address, Login, MQTT, NATS};
 use self::topic::{Separator, Topics};
 use crate::link::saved;
@@ -34,6 +36,9 @@ use crate::sink::{Place, Sink, SinkError};
 /// Names of the outboxes in the output folder.
 const MQTT_OUTBOX: &str = "mqtt.outbox";
 const NATS_OUTBOX: &str = "nats.outbox";
+
+/// Last level of the topic that says how the session is.
+const HEALTH: &str = "health";
 
 /// First levels of topics without `--mqtt-prefix` or `--nats-prefix`.
 const PREFIX: &str = "sfm";
@@ -118,13 +123,15 @@ impl PublishArgs {
         let may_go_on = place.recording.starts_with(place.out_dir);
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
         if let Some(target) = self.broker(place.study).map_err(SinkError)? {
-            let sink = target.mqtt(place.out_dir, beginning, true)?;
+            let pulse = Pulse::new(target.topics.of(HEALTH), place.health.cloned());
+            let sink = target.mqtt(place.out_dir, beginning, Some(pulse))?;
             sinks.push(Box::new(sink.that_may_go_on(may_go_on)));
         }
         if let Some(target) = self.server(place.study).map_err(SinkError)? {
             let topics = target.topics.clone();
             let frames = self.publish_frames.then(Arc::<Frames>::default);
-            let sink = target.nats(place.out_dir, beginning, true, frames.clone())?;
+            let pulse = Pulse::new(target.topics.of(HEALTH), place.health.cloned());
+            let sink = target.nats(place.out_dir, beginning, Some(pulse), frames.clone())?;
             if let Some(frames) = frames {
                 sinks.push(Box::new(FrameSink::new(sink.name(), &topics, frames, sink.shared())));
             }
@@ -160,8 +167,8 @@ impl PublishArgs {
                 return Err(format!("{}: holds no {name}; all was delivered", dir.display()));
             }
             let sink = match name {
-                MQTT_OUTBOX => target.mqtt(dir, Beginning::GoOn, false),
-                _ => target.nats(dir, Beginning::GoOn, false, None),
+                MQTT_OUTBOX => target.mqtt(dir, Beginning::GoOn, None),
+                _ => target.nats(dir, Beginning::GoOn, None, None),
             };
             let sink = sink.map_err(|e| e.to_string())?;
             delivered += all_of(sink.that_may_go_on(may_go_on), stop)?;
@@ -220,10 +227,15 @@ impl Target {
         Ok(self)
     }
 
-    /// Delivers the outbox in `dir` to a broker. `present`: the session runs, and `health` says so.
-    fn mqtt(self, dir: &Path, is: Beginning, present: bool) -> Result<MessageSink, SinkError> {
+    /// Delivers the outbox in `dir` to a broker, and the `pulse` of a session that runs.
+    fn mqtt(
+        self,
+        dir: &Path,
+        is: Beginning,
+        health: Option<Pulse>,
+    ) -> Result<MessageSink, SinkError> {
         let Self { address, topics, login, tls, .. } = self;
-        let (health, name) = (present.then(|| topics.of("health")), address.to_string());
+        let name = address.to_string();
         MessageSink::start(&dir.join(MQTT_OUTBOX), is, topics, name, move |shared| {
             let client_id = format!("sfm{}", shared.outbox().session());
             mqtt::deliver(Broker { address, login, tls, client_id, health }, shared)
@@ -235,11 +247,11 @@ impl Target {
         self,
         dir: &Path,
         is: Beginning,
-        present: bool,
+        health: Option<Pulse>,
         frames: Option<Arc<Frames>>,
     ) -> Result<MessageSink, SinkError> {
         let Self { address, prefix, topics, login, tls } = self;
-        let (health, name) = (present.then(|| topics.of("health")), address.to_string());
+        let name = address.to_string();
         MessageSink::start(&dir.join(NATS_OUTBOX), is, topics, name, move |shared| {
             nats::deliver(Server { address, login, tls, prefix, health }, frames, shared)
         })
@@ -296,6 +308,7 @@ mod tests {
             labels: &[],
             quantiles: None,
             resumed: None,
+            health: None,
         };
         for run in 1..=2 {
             let began = std::time::Instant::now();

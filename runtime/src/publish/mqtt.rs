@@ -2,7 +2,7 @@
 //! has acknowledged it. A connection that breaks comes back by itself; where the broker kept our
 //! session, what was in flight goes again under its packet numbers, else all that is not
 //! acknowledged does. QoS 1 lets the broker see a message twice then, hence the `id` in each.
-//! `health` says `online`, and by the last will `offline`.
+//! `health` says `online` and how the session is, and by the last will `offline`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use tokio_rustls::rustls::ClientConfig;
 
 use super::delivery::{Delivering, GOODBYE_WITHIN, Pause, Shared};
 use super::outbox::Message;
+use super::pulse::{Pulse, until_due};
 use super::server::{Address, Login};
 
 /// Messages on the way at a time; after a break no more than these go again.
@@ -42,8 +43,8 @@ pub struct Broker {
     pub tls: Option<Arc<ClientConfig>>,
     /// Names this session to the broker: 1 to 23 letters and digits, which every broker takes.
     pub client_id: String,
-    /// The topic of `online` and `offline`; none if no session runs.
-    pub health: Option<String>,
+    /// What `health` says; none if no session runs.
+    pub health: Option<Pulse>,
 }
 
 impl Broker {
@@ -57,8 +58,8 @@ impl Broker {
             .set_clean_start(true)
             .set_connect_properties(properties)
             .set_outgoing_inflight_upper_limit(IN_FLIGHT);
-        if let Some(topic) = &self.health {
-            options.set_last_will(will(topic));
+        if let Some(pulse) = &self.health {
+            options.set_last_will(will(pulse));
         }
         if let Some(Login::Password { user, password }) = &self.login {
             options.set_credentials(user, password);
@@ -72,7 +73,7 @@ impl Broker {
 }
 
 /// What the broker says for us when we are gone.
-fn will(topic: &str) -> LastWill {
+fn will(pulse: &Pulse) -> LastWill {
     let about = LastWillProperties {
         delay_interval: None,
         payload_format_indicator: Some(1),
@@ -82,14 +83,8 @@ fn will(topic: &str) -> LastWill {
         correlation_data: None,
         user_properties: Vec::new(),
     };
-    let text = health("offline", "the connection was lost");
-    LastWill::new(topic, text, QoS::AtLeastOnce, true, Some(about))
-}
-
-/// The text of a `health` message.
-pub(super) fn health(status: &str, why: &str) -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    serde_json::json!({ "status": status, "why": why, "version": version }).to_string()
+    let text = pulse.offline("the connection was lost");
+    LastWill::new(&pulse.topic, text, QoS::AtLeastOnce, true, Some(about))
 }
 
 /// Delivers what is and comes in the outbox.
@@ -140,6 +135,7 @@ struct Delivery<'a> {
     max_bytes: usize,
     /// The last retained message by topic, for a broker that forgets.
     retained: BTreeMap<String, Message>,
+    pulse: Option<Pulse>,
 }
 
 impl<'a> Delivery<'a> {
@@ -153,6 +149,7 @@ impl<'a> Delivery<'a> {
             connected: false,
             max_bytes: usize::MAX,
             retained: BTreeMap::new(),
+            pulse: broker.health.clone(),
         }
     }
 
@@ -167,6 +164,7 @@ impl<'a> Delivery<'a> {
             tokio::select! {
                 event = &mut poll => return Some(event),
                 () = self.shared.woken() => if self.shared.is_over() { return None },
+                () = until_due(&self.pulse) => self.beat(),
             }
         }
     }
@@ -210,15 +208,18 @@ impl<'a> Delivery<'a> {
         sent.is_ok()
     }
 
-    fn say(&mut self, status: &str, why: &str) {
-        let Some(topic) = self.broker.health.clone() else { return };
-        let message = Message {
-            id: format!("{}-{status}", self.broker.client_id),
-            topic,
-            retain: true,
-            body: health(status, why),
-        };
-        self.send(&message, None);
+    /// Says how the session is, where that is due and the broker is there.
+    fn beat(&mut self) {
+        let due = self.pulse.as_mut().and_then(Pulse::due);
+        if let Some(text) = due.filter(|_| self.connected) {
+            self.say("online", text);
+        }
+    }
+
+    fn say(&mut self, status: &str, body: String) {
+        let Some(pulse) = &self.pulse else { return };
+        let id = format!("{}-{status}", self.broker.client_id);
+        self.send(&Message { id, topic: pulse.topic.clone(), retain: true, body }, None);
     }
 
     /// The broker takes us.
@@ -230,7 +231,9 @@ impl<'a> Delivery<'a> {
         if !accepted.session_present {
             self.begin_anew();
         }
-        self.say("online", "");
+        if let Some(text) = self.pulse.as_mut().map(Pulse::online) {
+            self.say("online", text);
+        }
     }
 
     /// Takes note of what was sent and what has arrived.
@@ -320,7 +323,9 @@ impl<'a> Delivery<'a> {
         if !self.connected {
             return;
         }
-        self.say("offline", "the run is over");
+        if let Some(text) = self.pulse.as_ref().map(|pulse| pulse.offline("the run is over")) {
+            self.say("offline", text);
+        }
         while !self.in_flight.is_empty() {
             match events.poll().await {
                 Ok(event) => self.take(&event),

@@ -22,7 +22,7 @@ use tokio_rustls::rustls::ClientConfig;
 
 use super::delivery::{Delivering, GOODBYE_WITHIN, Pause, Shared};
 use super::frames::Frames;
-use super::mqtt::health;
+use super::pulse::{Pulse, until_due};
 use super::server::{Address, Login};
 
 /// Messages on the way at a time.
@@ -50,9 +50,9 @@ pub struct Server {
     pub tls: Option<Arc<ClientConfig>>,
     /// First levels of all subjects.
     pub prefix: String,
-    /// The subject of `online` and `offline`; none if no session runs. NATS has no last will: a
-    /// session that says nothing more is gone.
-    pub health: Option<String>,
+    /// What `health` says; none if no session runs. NATS has no last will: a session that says
+    /// nothing more is gone.
+    pub health: Option<Pulse>,
 }
 
 impl Server {
@@ -154,6 +154,7 @@ struct Delivery<'a> {
     cursor: u64,
     /// The server has a stream for us.
     ready: bool,
+    pulse: Option<Pulse>,
 }
 
 impl<'a> Delivery<'a> {
@@ -177,6 +178,7 @@ impl<'a> Delivery<'a> {
             in_flight: VecDeque::new(),
             cursor,
             ready: false,
+            pulse: server.health.clone(),
         }
     }
 
@@ -215,7 +217,7 @@ impl<'a> Delivery<'a> {
         if !self.ready {
             self.server.stream(&self.context).await?;
             self.ready = true;
-            self.say("online", "").await?;
+            self.say(|pulse| Some(pulse.online())).await?;
         }
         while let Some(frame) = self.frames.and_then(Frames::take) {
             let sent = self.client.publish(frame.subject, frame.bytes.into()).await;
@@ -242,8 +244,10 @@ impl<'a> Delivery<'a> {
             self.cursor = end;
         }
         let Some((end, storing)) = self.in_flight.front_mut() else {
-            self.shared.woken().await;
-            return Ok(());
+            tokio::select! {
+                () = self.shared.woken() => return Ok(()),
+                () = until_due(&self.pulse) => return self.say(Pulse::due).await,
+            }
         };
         tokio::select! {
             stored = storing => {
@@ -252,6 +256,7 @@ impl<'a> Delivery<'a> {
                 self.stored(end, stored)
             }
             () = self.shared.woken() => Ok(()),
+            () = until_due(&self.pulse) => self.say(Pulse::due).await,
         }
     }
 
@@ -278,14 +283,17 @@ impl<'a> Delivery<'a> {
         Ok(())
     }
 
-    async fn say(&self, status: &str, why: &str) -> Result<(), String> {
-        let Some(subject) = self.server.health.clone() else { return Ok(()) };
-        let sent = self.client.publish(subject, health(status, why).into()).await;
+    /// Says what `text` makes of the pulse.
+    async fn say(&mut self, text: impl Fn(&mut Pulse) -> Option<String>) -> Result<(), String> {
+        let Some(pulse) = &mut self.pulse else { return Ok(()) };
+        let Some(text) = text(pulse) else { return Ok(()) };
+        let sent = self.client.publish(pulse.topic.clone(), text.into()).await;
         sent.map_err(|e| e.to_string())
     }
 
-    async fn say_goodbye(&self) {
-        if self.is_connected() && self.say("offline", "the run is over").await.is_ok() {
+    async fn say_goodbye(&mut self) {
+        let offline = |pulse: &mut Pulse| Some(pulse.offline("the run is over"));
+        if self.is_connected() && self.say(offline).await.is_ok() {
             let _ = self.client.flush().await;
         }
     }

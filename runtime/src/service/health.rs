@@ -116,11 +116,18 @@ pub struct Health {
     /// The bed's series in `/metrics`.
     pub meter: BedMeter,
     bed: String,
+    limits: Limits,
     out_dir: Option<PathBuf>,
     state: Mutex<State>,
     last_epoch: AtomicU64,
     disk_free: AtomicU64,
     broke_off: AtomicBool,
+}
+
+impl std::fmt::Debug for Health {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Health").field("bed", &self.bed).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -131,13 +138,14 @@ struct State {
 }
 
 impl Health {
-    fn new(bed: &str, out_dir: Option<PathBuf>) -> Self {
+    fn new(bed: &str, out_dir: Option<PathBuf>, limits: Limits) -> Self {
         let state =
             State { phase: Phase::Starting, recorder: Recorder::Off, links: BTreeMap::new() };
         Self {
             heartbeat: Heartbeat::default(),
             meter: BedMeter::new(bed),
             bed: shown(bed),
+            limits,
             out_dir,
             state: Mutex::new(state),
             last_epoch: AtomicU64::new(UNKNOWN),
@@ -185,10 +193,10 @@ impl Health {
     }
 
     /// Whether the pipeline runs, as far as its heart shows.
-    fn is_alive(&self, limits: &Limits) -> bool {
+    fn is_alive(&self) -> bool {
         let limit = match self.state().phase {
-            Phase::Live => limits.stuck,
-            Phase::Starting | Phase::Finishing => limits.stuck_otherwise,
+            Phase::Live => self.limits.stuck,
+            Phase::Starting | Phase::Finishing => self.limits.stuck_otherwise,
         };
         !self.broke_off.load(Ordering::Relaxed) && self.heartbeat.age() < limit
     }
@@ -198,11 +206,12 @@ impl Health {
         self.disk_free.store(free.unwrap_or(UNKNOWN), Ordering::Relaxed);
     }
 
-    fn report(&self, limits: &Limits) -> BedReport {
+    /// How the session is.
+    pub fn report(&self) -> BedReport {
         let known = |value: &AtomicU64| {
             Some(value.load(Ordering::Relaxed)).filter(|&value| value != UNKNOWN)
         };
-        let alive = self.is_alive(limits);
+        let alive = self.is_alive();
         let state = self.state();
         let mut report = BedReport {
             bed: self.bed.clone(),
@@ -216,7 +225,7 @@ impl Health {
             last_epoch: known(&self.last_epoch),
             disk_free_bytes: known(&self.disk_free),
         };
-        report.judge(alive, self.broke_off.load(Ordering::Relaxed), limits, &state);
+        report.judge(alive, self.broke_off.load(Ordering::Relaxed), &self.limits, &state);
         report
     }
 
@@ -355,7 +364,7 @@ impl Beds {
 
     /// A session begins at `bed`; it is watched until what this returns is dropped.
     pub fn begin(self: &Arc<Self>, bed: &str, out_dir: Option<PathBuf>) -> Watched {
-        let health = Arc::new(Health::new(bed, out_dir));
+        let health = Arc::new(Health::new(bed, out_dir, self.limits));
         self.sessions().push(health.clone());
         Watched { health, beds: self.clone() }
     }
@@ -370,7 +379,7 @@ impl Beds {
 
     /// Whether no pipeline is stuck.
     pub fn are_alive(&self) -> bool {
-        self.all().iter().all(|health| health.is_alive(&self.limits))
+        self.all().iter().all(|health| health.is_alive())
     }
 
     /// Looks up how much room every output folder has; may take its time.
@@ -388,7 +397,7 @@ impl Beds {
             beds: vec![],
         };
         for health in self.all() {
-            let bed = health.report(&self.limits);
+            let bed = health.report();
             health.publish(&bed);
             report.status = report.status.max(bed.status);
             report.reasons.extend(bed.reasons.iter().map(|why| format!("bed {}: {why}", bed.bed)));

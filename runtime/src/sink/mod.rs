@@ -17,6 +17,7 @@ mod replace;
 pub mod report;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use sfm_models::ReferenceQuantiles;
 
@@ -29,6 +30,7 @@ pub use self::queue::{Sinks, WhenFull};
 pub(crate) use self::replace::ReplacedFile;
 pub use self::replace::write_whole;
 use crate::event::Event;
+use crate::service::health::Health;
 
 /// Takes events in order.
 pub trait Sink: Send {
@@ -101,6 +103,8 @@ pub struct Place<'a> {
     pub quantiles: Option<&'a ReferenceQuantiles>,
     /// A session that goes on after a cut: windows that are known and will be restored.
     pub resumed: Option<u32>,
+    /// How the live session is; `None` for a replay, which nobody watches.
+    pub health: Option<&'a Arc<Health>>,
 }
 
 /// The phecode and the phenotype of each of the risk head's labels, in its order.

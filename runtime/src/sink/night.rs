@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::replace::ReplacedFile;
 use super::{Labels, Sink, SinkError};
 use crate::event::{ApneaEstimate, ChannelLedger, Event, Night, OvernightRisk, Pass, Started};
+use crate::lights::Lights;
 use crate::statistics::SleepStatistics;
 
 /// Writes `night.json` and `risk.csv`.
@@ -27,6 +28,7 @@ struct NightFile<'a> {
     notice: &'static str,
     pass: Pass,
     statistics: &'a SleepStatistics,
+    lights: &'a Lights,
     risk: Option<&'a OvernightRisk>,
     apnea: Option<&'a ApneaEstimate>,
     gap_ledger: &'a [ChannelLedger],
@@ -66,6 +68,7 @@ impl NightSink {
                      probabilities, no diagnosis",
             pass: night.pass,
             statistics: &night.statistics,
+            lights: &night.lights,
             risk: night.risk.as_ref(),
             apnea: night.apnea.as_ref(),
             gap_ledger: &night.ledger,

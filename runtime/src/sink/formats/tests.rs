@@ -11,6 +11,7 @@ use crate::event::{
     EpochStatus, Event, Night, OvernightRisk, Pass, SleepEpoch, Started, WindowEmbedding,
 };
 use crate::hypnogram;
+use crate::lights::Lights;
 use crate::sink::{Sinks, WhenFull};
 use crate::statistics::SleepStatistics;
 
@@ -74,6 +75,7 @@ fn night(tst_min: f64) -> Event {
     Event::Night(Box::new(Night {
         pass: Pass::Final,
         statistics: SleepStatistics { tst_min, ..SleepStatistics::default() },
+        lights: Lights::default(),
         risk: Some(OvernightRisk {
             embedding: vec![],
             log_hazards: vec![1.0, -0.5],
@@ -112,6 +114,7 @@ fn write(out_dir: &Path, events: Vec<Event>, spoil: impl FnOnce()) -> Vec<String
         labels: &labels,
         quantiles: Some(&quantiles),
         resumed: None,
+        health: None,
     };
     let args = FormatArgs { format: EVERY.to_vec(), ..FormatArgs::default() };
     let sinks = args.sinks(&place).expect("opened");
@@ -203,6 +206,7 @@ fn what_a_cut_run_left_unfinished_takes_no_files_place() {
         labels: &[],
         quantiles: None,
         resumed: Some(0),
+        health: None,
     };
     fs::write(dir.path().join(".embeddings.parquet.part"), "half").expect("written");
     let args = FormatArgs { format: EVERY.to_vec(), ..FormatArgs::default() };
@@ -242,6 +246,7 @@ fn a_recording_that_is_no_edf_or_is_the_copy_itself_is_refused() {
             labels: &[],
             quantiles: None,
             resumed: None,
+            health: None,
         };
         let args = FormatArgs { annotated_edf: true, ..FormatArgs::default() };
         let error = args.sinks(&place).err().expect("refused").to_string();

@@ -6,7 +6,6 @@
 mod agreement;
 mod figures;
 mod heart;
-mod lights;
 mod page;
 mod png;
 mod record;
@@ -22,8 +21,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use self::figures::{Axis, DrawError, Figure, Pictures};
-use self::lights::Lights;
-use self::page::{Page, TimeInBed};
+use self::page::Page;
 use self::png::Painter;
 use self::record::Record;
 pub use self::text::Language;
@@ -31,6 +29,7 @@ use self::trends::Trends;
 use super::replace::ReplacedFile;
 use super::{Place, Sink, SinkError};
 use crate::event::{Event, Night};
+use crate::lights::LightsMark;
 use crate::staging::EPOCH_S;
 
 const FILE_NAME: &str = "report.html";
@@ -155,9 +154,11 @@ impl ReportSink {
         if started.duration_s.is_some() && !matches!(self.checksum, Checksum::Known(_)) {
             self.checksum = sha256(&self.recording).map_or(Checksum::Unreadable, Checksum::Known);
         }
-        let lights = Lights::of(&self.recording, text);
-        let scored_s = self.record.epochs.len() as f64 * EPOCH_S;
-        let axis = Axis::new(scored_s, started.start.as_deref(), lights.marks.clone());
+        let shown_s = self.record.epochs.len() as f64 * EPOCH_S;
+        let name = |mark: &LightsMark| if mark.is_on { text.lights_on } else { text.lights_off };
+        let marks = &night.lights.marks;
+        let marks = marks.iter().map(|mark| (mark.onset_s, name(mark).to_owned())).collect();
+        let axis = Axis::new(shown_s, started.start.as_deref(), marks);
         let cannot =
             |reason: DrawError| SinkError::cannot_write(&self.out_dir.join(FILE_NAME), reason);
         let pictures = Pictures::draw(&self.record, &self.trends, axis, text).map_err(cannot)?;
@@ -168,7 +169,6 @@ impl ReportSink {
                 about: &self.about,
                 record: &self.record,
                 night,
-                time_in_bed: TimeInBed::of(&self.record, night, &lights),
                 pictures: &pictures,
                 checksum: &self.checksum,
             };

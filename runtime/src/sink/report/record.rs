@@ -9,6 +9,7 @@ use sfm_models::{Modality, SleepStage};
 use crate::event::{
     ChannelQuality, EpochStatus, Event, Gap, ModalityChange, Pass, SleepEpoch, Started,
 };
+use crate::staging::EPOCH_S;
 
 /// Epochs that are drawn: 48 h.
 pub(super) const MAX_EPOCHS: usize = 5_760;
@@ -100,8 +101,8 @@ pub(super) struct Record {
     pub started: Option<Box<Started>>,
     /// By epoch from the start of the recording.
     pub epochs: Vec<EpochRow>,
-    /// The best known stages reach further than what is drawn.
-    pub is_cut: bool,
+    /// Number of epochs; more than what is drawn in a recording of days.
+    pub scored: usize,
     /// Flaws by channel of the source, then by epoch; shorter where nothing more is wrong.
     pub flaws: BTreeMap<usize, Vec<Flaw>>,
     /// Gaps in order of time.
@@ -112,6 +113,16 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// Whether the pictures end before the night does.
+    pub fn is_cut(&self) -> bool {
+        self.scored > MAX_EPOCHS
+    }
+
+    /// Length of what was scored, seconds.
+    pub fn scored_s(&self) -> f64 {
+        self.scored as f64 * EPOCH_S
+    }
+
     /// Takes what an event says; signals do not concern it.
     pub fn take(&mut self, event: &Event) {
         match event {
@@ -141,14 +152,14 @@ impl Record {
         self.gaps.clear();
         self.warnings.clear();
         self.changes.clear();
-        self.is_cut = false;
+        self.scored = 0;
         self.started = Some(Box::new(started.clone()));
     }
 
     fn take_epoch(&mut self, epoch: &SleepEpoch) {
         let index = epoch.epoch as usize;
+        self.scored = self.scored.max(index + 1);
         if index >= MAX_EPOCHS {
-            self.is_cut = true;
             return;
         }
         if self.epochs.len() <= index {

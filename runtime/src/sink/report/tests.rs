@@ -3,12 +3,11 @@
 use sfm_models::{Modality, SleepStage};
 
 use super::*;
-use crate::edf::EdfWriter;
-use crate::edf::annotation::Annotation;
 use crate::event::{
     ChannelLedger, ChannelPatch, ChannelQuality, ChannelUse, EpochQuality, EpochStatus, Gap,
     OvernightRisk, Pass, SignalPatch, SleepEpoch, Started,
 };
+use crate::lights::{Lights, LightsMark};
 use crate::statistics::SleepStatistics;
 
 pub(super) fn channel(
@@ -58,6 +57,7 @@ pub(super) fn night(pass: Pass, letters: &str) -> Night {
     Night {
         pass,
         statistics: SleepStatistics::from_hypnogram(&stages(letters)),
+        lights: Lights::default(),
         risk: None,
         apnea: None,
         ledger: vec![ChannelLedger { channel: 0, label: "C4-M1".to_owned(), ..Default::default() }],
@@ -112,6 +112,7 @@ fn patch(index: u32) -> Event {
 struct Bench {
     dir: tempfile::TempDir,
     sinks: Vec<Box<dyn Sink>>,
+    lights: Lights,
 }
 
 impl Bench {
@@ -120,7 +121,7 @@ impl Bench {
         let recording = dir.path().join("study.edf");
         std::fs::write(&recording, "abc").expect("written");
         let sinks = Self::open(args, study, dir.path());
-        Bench { sinks, dir }
+        Bench { sinks, dir, lights: Lights::default() }
     }
 
     fn open(args: &ReportArgs, study: &str, dir: &Path) -> Vec<Box<dyn Sink>> {
@@ -132,6 +133,7 @@ impl Bench {
             labels: &[],
             quantiles: None,
             resumed: None,
+            health: None,
         };
         let about = About {
             cohort: Some(("a cohort".to_owned(), 160)),
@@ -158,7 +160,10 @@ impl Bench {
         for (index, stage) in stages(letters).into_iter().enumerate() {
             self.take(&epoch(index, stage, EpochStatus::Final));
         }
-        self.take(&Event::Night(Box::new(Night { risk: risk(), ..night(Pass::Final, letters) })));
+        let lights = self.lights.clone();
+        let counted = lights.epochs(letters.len()).unwrap_or(0..letters.len());
+        let night = night(Pass::Final, &letters[counted]);
+        self.take(&Event::Night(Box::new(Night { risk: risk(), lights, ..night })));
     }
 
     fn html(&self) -> String {
@@ -306,13 +311,13 @@ fn what_changed_between_the_passes_is_counted() {
 #[test]
 fn statistics_count_from_lights_off_to_lights_on() {
     let mut bench = Bench::new(&ReportArgs::default(), "study");
-    let file = std::fs::File::create(bench.dir.path().join("study.edf")).expect("created");
-    let mut writer = EdfWriter::annotations_only(file, None, 30.0, 80).expect("created");
-    for (onset_s, text) in [(300.0, "Lights off"), (28_500.0, "Lights on")] {
-        let mark = Annotation { onset_s, duration_s: None, text: text.to_owned() };
-        writer.write_record(&[], &[mark]).expect("written");
-    }
-    writer.finish().expect("finished");
+    bench.lights = Lights {
+        off_s: Some(300.0),
+        on_s: Some(28_500.0),
+        marks: [(300.0, false), (28_500.0, true)]
+            .map(|(onset_s, is_on)| LightsMark { onset_s, is_on })
+            .to_vec(),
+    };
     bench.passes(&eight_hours(), &eight_hours(), &started);
     let html = bench.html();
     for text in [
@@ -332,7 +337,7 @@ fn recordings_of_weeks_are_cut_in_the_pictures_alone() {
     let mut record = Record::default();
     let events = [0, 5_759, 5_760, u32::MAX as usize].map(|at| epoch(at, None, EpochStatus::Final));
     events.iter().for_each(|event| record.take(event));
-    assert!(record.is_cut && record.epochs.len() == record::MAX_EPOCHS);
+    assert!(record.is_cut() && record.epochs.len() == record::MAX_EPOCHS);
 }
 
 #[test]

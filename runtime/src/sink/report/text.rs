@@ -196,7 +196,7 @@ const EN: Text = Text {
     lights_off: "Lights off",
     lights_on: "Lights on",
     lights_unknown: "Lights off and on are not in the recording.",
-    lights_counted: "Counted are the epochs from lights off to lights on, {} to {} behind the start of the recording; night.json and cohort.csv count the whole recording.",
+    lights_counted: "Counted are the epochs from lights off to lights on, {} to {} behind the start of the recording.",
     lights_not_counted: "Counted is the whole recording, as if the lights went off at its start and on at its end.",
     statistics: "Sleep statistics",
     statistics_lead: "By the definitions of the AASM manual, and beside them as YASA counts.",

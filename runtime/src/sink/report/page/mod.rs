@@ -5,24 +5,21 @@ mod evidence;
 mod outlook;
 mod statistics;
 
-use std::ops::Range;
-
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use sfm_models::SleepStage;
 
 use super::agreement::Transitions;
 use super::figures::{Figure, Pictures};
-use super::lights::Lights;
 use super::record::{EpochRow, Record};
 use super::risk;
 use super::text::{Text, fill};
 use super::{About, Checksum};
 use crate::event::{EpochStatus, Night, Pass, Started};
 use crate::montage::escaped;
-use crate::statistics::SleepStatistics;
 
 const STYLE: &str = include_str!("../style.css");
-/// Shorter than this a recording is no night, minutes.
-const SHORT_MIN: f64 = 60.0;
+/// Shorter than this a recording is no night, seconds.
+const SHORT_S: f64 = 3600.0;
 
 /// What the page tells.
 pub(super) struct Page<'a> {
@@ -31,32 +28,8 @@ pub(super) struct Page<'a> {
     pub about: &'a About,
     pub record: &'a Record,
     pub night: &'a Night,
-    pub time_in_bed: TimeInBed,
     pub pictures: &'a Pictures,
     pub checksum: &'a Checksum,
-}
-
-/// What the statistics count, and what they are.
-pub(super) struct TimeInBed {
-    pub statistics: SleepStatistics,
-    /// From lights off to lights on, where the recording says so; else the whole recording.
-    pub epochs: Option<Range<usize>>,
-}
-
-impl TimeInBed {
-    /// Of a night whose lights are known or not. What is longer than the record counts as a whole.
-    pub fn of(record: &Record, night: &Night, lights: &Lights) -> Self {
-        let epochs = lights.epochs(record.epochs.len()).filter(|_| !record.is_cut);
-        let between = epochs.clone().and_then(|epochs| record.epochs.get(epochs));
-        let statistics = between.map_or_else(
-            || night.statistics.clone(),
-            |epochs| {
-                let stages: Vec<_> = epochs.iter().map(EpochRow::stage).collect();
-                SleepStatistics::from_hypnogram(&stages)
-            },
-        );
-        Self { statistics, epochs }
-    }
 }
 
 impl Page<'_> {
@@ -83,7 +56,7 @@ impl Page<'_> {
                     main {
                         (self.key_figures())
                         (self.figures())
-                        (statistics::section(text, &self.time_in_bed))
+                        (statistics::section(text, self.night, self.record.scored))
                         (self.agreement())
                         (evidence::channels(self, started))
                         (outlook::section(self, started))
@@ -103,7 +76,7 @@ impl Page<'_> {
             Pass::Live => text.pass_live,
             Pass::Final => text.pass_final,
         };
-        let length = started.duration_s.unwrap_or(self.night.statistics.trt_min * 60.0);
+        let length = started.duration_s.unwrap_or(self.record.scored_s());
         html! {
             h1 { (text.title) " " span.study { (untrusted(self.study)) } }
             dl.head {
@@ -122,7 +95,7 @@ impl Page<'_> {
     }
 
     fn key_figures(&self) -> Markup {
-        let (text, s) = (self.text, &self.time_in_bed.statistics);
+        let (text, s) = (self.text, &self.night.statistics);
         let figures = [
             (text.tst, Some(s.tst_min).filter(|_| s.trt_min > s.unscored_min), text.minutes),
             (text.efficiency, s.sleep_efficiency_pct, "%"),
@@ -142,19 +115,20 @@ impl Page<'_> {
 
     /// What has to be said of a night that is none.
     fn sentences(&self) -> Vec<String> {
-        let (text, s) = (self.text, &self.night.statistics);
+        let (text, scored_s) = (self.text, self.record.scored_s());
+        let mut staged = self.record.epochs.iter().filter_map(EpochRow::stage).peekable();
         let mut said = Vec::new();
-        if s.trt_min == 0.0 {
+        if scored_s == 0.0 {
             said.push(text.no_epochs.to_owned());
-        } else if s.unscored_min == s.trt_min {
+        } else if staged.peek().is_none() {
             said.push(text.all_unscored.to_owned());
-        } else if s.tst_min == 0.0 {
+        } else if staged.all(|stage| stage == SleepStage::Wake) {
             said.push(text.no_sleep.to_owned());
         }
-        if s.trt_min > 0.0 && s.trt_min < SHORT_MIN {
-            said.push(fill(text.short, &[&duration(s.trt_min * 60.0)]));
+        if scored_s > 0.0 && scored_s < SHORT_S {
+            said.push(fill(text.short, &[&duration(scored_s)]));
         }
-        if self.record.is_cut {
+        if self.record.is_cut() {
             said.push(text.cut.to_owned());
         }
         said

@@ -7,7 +7,8 @@ use sfm_models::SleepStage;
 
 use super::super::agreement::{KINDS, Transitions};
 use super::super::text::{Text, fill};
-use super::{TimeInBed, duration};
+use super::duration;
+use crate::event::Night;
 use crate::staging::EPOCH_S;
 use crate::statistics::SleepStatistics;
 
@@ -20,9 +21,10 @@ struct Row {
     unit: &'static str,
 }
 
-/// The section.
-pub(super) fn section(text: &'static Text, time_in_bed: &TimeInBed) -> Markup {
-    let (s, epochs) = (&time_in_bed.statistics, time_in_bed.epochs.as_ref());
+/// The section; `scored` is the number of the night's epochs.
+pub(super) fn section(text: &'static Text, night: &Night, scored: usize) -> Markup {
+    let (s, epochs) = (&night.statistics, night.lights.epochs(scored));
+    let epochs = epochs.as_ref();
     let at = |epoch: usize| duration(epoch as f64 * EPOCH_S);
     html! {
         section aria-labelledby="statistics" data-first=[epochs.map(|e| e.start)] data-end=[epochs.map(|e| e.end)] {

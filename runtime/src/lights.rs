@@ -1,10 +1,12 @@
 //! Lights off and on, where the recording says so: in the annotations of an EDF+ file, or in the
-//! `annotations.edf` of a live session, which stands beside its recording. Events have no such thing.
+//! `annotations.edf` of a live session, which stands beside its recording. A night's statistics count
+//! what lies between them.
 
 use std::ops::Range;
 use std::path::Path;
 
-use super::text::Text;
+use serde::Serialize;
+
 use crate::edf::annotation::annotations;
 use crate::recorder::{LIGHTS_OFF, LIGHTS_ON};
 use crate::staging::EPOCH_S;
@@ -12,44 +14,52 @@ use crate::staging::EPOCH_S;
 /// More marks than this are no lights.
 const MAX_MARKS: usize = 20;
 
-/// The marks of a recording.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Lights {
-    /// Place and name of each mark, in order of time; none where the recording cannot be read so.
-    pub marks: Vec<(f64, String)>,
-    /// The first time that the lights go off, seconds.
-    off_s: Option<f64>,
-    /// The last time that they go on, behind that.
-    on_s: Option<f64>,
+/// The lights of a recording.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Lights {
+    /// The first time that they go off, seconds behind the start of the recording; `None` if unknown.
+    pub off_s: Option<f64>,
+    /// The last time that they go on, behind that; `None` if unknown.
+    pub on_s: Option<f64>,
+    /// Every mark, in order of time.
+    pub marks: Vec<LightsMark>,
+}
+
+/// The lights go off or on.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct LightsMark {
+    /// When, seconds behind the start of the recording.
+    pub onset_s: f64,
+    /// On; else off.
+    pub is_on: bool,
 }
 
 impl Lights {
-    /// Of a recording.
-    pub fn of(recording: &Path, text: &Text) -> Self {
+    /// Of a recording; unknown where it cannot be read or has no annotations.
+    pub fn of(recording: &Path) -> Self {
         let is_session = recording.parent().map(|dir| dir.join("annotations.edf"));
         let beside = is_session.filter(|path| path.exists() && is_live(recording));
         let found = annotations(beside.as_deref().unwrap_or(recording)).unwrap_or_default();
-        Self::among(found.iter().map(|a| (a.onset_s, a.text.as_str())), text)
+        Self::among(found.iter().map(|a| (a.onset_s, a.text.as_str())))
     }
 
     /// Among annotations: onset in seconds, text.
-    fn among<'a>(found: impl Iterator<Item = (f64, &'a str)>, text: &Text) -> Self {
+    fn among<'a>(found: impl Iterator<Item = (f64, &'a str)>) -> Self {
         let is = |written: &str, mark: &str| written.trim().eq_ignore_ascii_case(mark);
         // The manual's words, and those of EDF+.
         let goes_off = |written: &str| is(written, LIGHTS_OFF) || is(written, "Lights out");
-        let mark = |(at, written): (f64, &str)| {
-            let is_off = goes_off(written);
-            (at.is_finite() && (is_off || is(written, LIGHTS_ON))).then_some((at, is_off))
+        let mark = |(onset_s, written): (f64, &str)| {
+            let is_on = is(written, LIGHTS_ON);
+            let is_mark = onset_s.is_finite() && (is_on || goes_off(written));
+            is_mark.then_some(LightsMark { onset_s, is_on })
         };
-        let mut marks: Vec<(f64, bool)> = found.filter_map(mark).take(MAX_MARKS).collect();
-        marks.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let off_s = marks.iter().find(|(_, is_off)| *is_off).map(|(at, _)| *at);
-        let is_behind = |at: f64| off_s.is_none_or(|off| at > off);
-        let on = marks.iter().rfind(|(at, is_off)| !is_off && is_behind(*at));
-        let on_s = on.map(|(at, _)| *at);
-        let name = |is_off| if is_off { text.lights_off } else { text.lights_on }.to_owned();
-        let marks = marks.into_iter().map(|(at, is_off)| (at, name(is_off))).collect();
-        Self { marks, off_s, on_s }
+        let mut marks: Vec<LightsMark> = found.filter_map(mark).take(MAX_MARKS).collect();
+        marks.sort_by(|a, b| a.onset_s.total_cmp(&b.onset_s));
+        let off_s = marks.iter().find(|mark| !mark.is_on).map(|mark| mark.onset_s);
+        let is_behind = |at_s: f64| off_s.is_none_or(|off_s| at_s > off_s);
+        let on = marks.iter().rfind(|mark| mark.is_on && is_behind(mark.onset_s));
+        let on_s = on.map(|mark| mark.onset_s);
+        Self { off_s, on_s, marks }
     }
 
     /// The epochs, of `count`, that lie for the most part between lights off and lights on; an end
@@ -69,11 +79,10 @@ fn is_live(recording: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Language;
     use super::*;
 
     fn lights(found: &[(f64, &str)]) -> Lights {
-        Lights::among(found.iter().copied(), Language::default().text())
+        Lights::among(found.iter().copied())
     }
 
     #[test]
