@@ -285,6 +285,9 @@ def resumed(binary, simulator, folder):
     said = {content for _, content in contents}
     left_out = [event for event in events(out) if canonical(event) not in said]
     assert not left_out, left_out[:3]
+    beds = [said["bed"] for _, _, body in judge.of("health") if "bed" in (said := json.loads(body))]
+    phases = {(bed["phase"], bed["status"], bed["links_up"]) for bed in beds}
+    assert ("live", "ok", 2) in phases and any(phase == "finishing" for phase, *_ in phases), phases
     leaves = {leaf for leaf, _ in contents}
     assert {"gap", "night", "started", "stage"} <= leaves, leaves
     judge.close()

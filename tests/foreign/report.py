@@ -1,9 +1,10 @@
 """Reads report.html with software that is not ours.
 
     report.py OUT...    each report.html is well-formed HTML to html5lib, names nothing outside of
-                        itself, and its statistics are YASA's for hypnogram.csv, to the minute
+                        itself, and its statistics are YASA's for hypnogram.csv, to the minute; a
+                        report.pdf beside it has every text of it, and is tagged, to pypdf
 
-Needs html5lib, yasa; one that is not installed is reported as skipped. How YASA's ten hypnograms
+Needs html5lib, pypdf, yasa; one that is not installed is reported as skipped. How YASA's ten hypnograms
 come out is a test of the report itself (tests/data/yasa.json).
 """
 
@@ -68,6 +69,47 @@ def check_statistics(out, document):
     check(f"{out}: {cells} statistics as YASA's {wrong or ''}", cells > 10 and not wrong)
 
 
+def structure(node):
+    """Every element of a PDF's structure tree."""
+    node = node.get_object()
+    if isinstance(node, list):
+        for child in node:
+            yield from structure(child)
+    elif isinstance(node, dict):
+        if "/S" in node:
+            yield node
+        if "/K" in node:
+            yield from structure(node["/K"])
+
+
+def words_of(text):
+    return "".join(text.split())
+
+
+def check_pdf(out, document):
+    pypdf = installed("pypdf")
+    if pypdf is None or not (out / "report.pdf").exists():
+        return
+    pdf = pypdf.PdfReader(out / "report.pdf")
+    said = words_of("".join(page.extract_text() for page in pdf.pages))
+    elements = [e for e in document.iter() if isinstance(e.tag, str)]
+    tag = lambda element: element.tag.rpartition("}")[2]
+    texts = ["".join(e.itertext()) for e in elements if tag(e) in {"h1", "h2", "h3", "p", "th", "td", "dt", "dd", "li"}]
+    # A paragraph may go on behind a page's end.
+    lacks = [t for t in texts if words_of(t) not in said and not all(w in said for w in t.split())]
+    check(f"{out}: the PDF of {len(pdf.pages)} pages has the page's {len(texts)} texts {lacks or ''}", not lacks)
+    root = pdf.trailer["/Root"]
+    kinds = [element["/S"] for element in structure(root["/StructTreeRoot"])]
+    pictures = [e for e in structure(root["/StructTreeRoot"]) if e["/S"] == "/Figure" and e.get("/Alt")]
+    check(
+        f"{out}: it is tagged, in {root['/Lang']}, with headings, tables and {len(pictures)} described pictures",
+        root["/MarkInfo"]["/Marked"] and {"/H1", "/H2", "/Table", "/TH"} <= set(kinds)
+        and len(pictures) == sum(tag(e) == "svg" for e in elements),
+    )
+    title = "".join(next(e for e in elements if tag(e) == "title").itertext())
+    check(f"{out}: its title is the page's", pdf.metadata.title == title)
+
+
 def check_out(out):
     html5lib = installed("html5lib")
     if html5lib is None:
@@ -81,6 +123,7 @@ def check_out(out):
     check(f"{out}: well-formed HTML", True)
     check_document(out, document)
     check_statistics(out, document)
+    check_pdf(out, document)
 
 
 def main(arguments):

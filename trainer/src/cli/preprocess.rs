@@ -110,7 +110,7 @@ fn targets(recordings: &[PathBuf]) -> Vec<Job> {
 }
 
 fn rules(channels: &ChannelArgs) -> Result<(ChannelRules, String), Failure> {
-    let hashed = |path: &Path| {
+    let hashed = |path: &Path| -> Result<String, (u8, String)> {
         let bytes = std::fs::read(path).map_err(|e| (USAGE, named(path, &e)))?;
         Ok(sfm_models::bundle::sha256_hex(&bytes))
     };

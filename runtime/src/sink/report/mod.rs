@@ -1,12 +1,13 @@
 //! `report.html`: the night on a page, written when a pass is over; the later pass replaces it. With
-//! `--plots` the same pictures as SVG and PNG. Holds figures an epoch (`record`, `trends`), never
-//! signals, and no field of a recording's header but its start. Runs on the sinks' thread.
-//! There is no PDF: no well-kept crate lays out HTML, and every browser prints this page on A4.
+//! `--report-pdf` the same as PDF, with `--plots` its pictures as SVG and PNG. Holds figures an epoch
+//! (`record`, `trends`), never signals, and no field of a recording's header but its start. Runs on the
+//! sinks' thread.
 
 mod agreement;
 mod figures;
 mod heart;
 mod page;
+mod pdf;
 mod png;
 mod record;
 mod risk;
@@ -33,6 +34,7 @@ use crate::lights::LightsMark;
 use crate::staging::EPOCH_S;
 
 const FILE_NAME: &str = "report.html";
+const PDF: &str = "report.pdf";
 const PLOTS: &str = "plots";
 /// All pictures there may be.
 const NAMES: [&str; 7] =
@@ -45,6 +47,9 @@ pub struct ReportArgs {
     /// No report.html
     #[arg(long)]
     pub no_report: bool,
+    /// Write the report as report.pdf too
+    #[arg(long)]
+    pub report_pdf: bool,
     /// Write the report's pictures as SVG and PNG too, into the folder plots
     #[arg(long)]
     pub plots: bool,
@@ -69,6 +74,7 @@ impl ReportArgs {
     pub fn or(&self, file: Self) -> Self {
         Self {
             no_report: self.no_report || file.no_report,
+            report_pdf: self.report_pdf || file.report_pdf,
             plots: self.plots || file.plots,
             language: self.language.or(file.language),
         }
@@ -81,6 +87,7 @@ impl ReportArgs {
     /// One sentence with the file and the reason.
     pub fn sinks(&self, place: &Place<'_>, about: About) -> Result<Vec<Box<dyn Sink>>, SinkError> {
         let page = place_of(place, place.out_dir, FILE_NAME)?;
+        let pdf = place_of(place, place.out_dir, PDF)?;
         let plots = place.out_dir.join(PLOTS);
         for name in NAMES.iter().flat_map(|name| [format!("{name}.svg"), format!("{name}.png")]) {
             if plots.exists() {
@@ -92,6 +99,7 @@ impl ReportArgs {
         }
         Ok(vec![Box::new(ReportSink {
             page: (!self.no_report).then_some(page),
+            pdf: self.report_pdf.then_some(pdf),
             plots: self.plots.then_some(plots),
             about,
             language: self.language.unwrap_or_default(),
@@ -101,13 +109,13 @@ impl ReportArgs {
             record: Record::default(),
             trends: Trends::default(),
             checksum: Checksum::Later,
-            left_undone: None,
+            left_undone: Vec::new(),
         })])
     }
 
     /// Whether they look at the signals themselves.
     pub fn want_signals(&self) -> bool {
-        !self.no_report || self.plots
+        !self.no_report || self.report_pdf || self.plots
     }
 }
 
@@ -130,9 +138,10 @@ enum Checksum {
     Unreadable,
 }
 
-/// Writes `report.html` and `plots`.
+/// Writes `report.html`, `report.pdf` and `plots`.
 struct ReportSink {
     page: Option<ReplacedFile>,
+    pdf: Option<ReplacedFile>,
     plots: Option<PathBuf>,
     about: About,
     language: Language,
@@ -142,7 +151,8 @@ struct ReportSink {
     record: Record,
     trends: Trends,
     checksum: Checksum,
-    left_undone: Option<SinkError>,
+    /// What could not be done of the last pass.
+    left_undone: Vec<SinkError>,
 }
 
 impl ReportSink {
@@ -162,25 +172,31 @@ impl ReportSink {
         let cannot =
             |reason: DrawError| SinkError::cannot_write(&self.out_dir.join(FILE_NAME), reason);
         let pictures = Pictures::draw(&self.record, &self.trends, axis, text).map_err(cannot)?;
+        let page = Page {
+            text,
+            study: &self.study,
+            about: &self.about,
+            record: &self.record,
+            night,
+            pictures: &pictures,
+            checksum: &self.checksum,
+        };
         if let Some(file) = &self.page {
-            let page = Page {
-                text,
-                study: &self.study,
-                about: &self.about,
-                record: &self.record,
-                night,
-                pictures: &pictures,
-                checksum: &self.checksum,
-            };
             file.write(page.html().as_bytes())?;
         }
-        match &self.plots {
-            Some(plots) => {
-                self.left_undone = write_plots(plots, &pictures.figures)?;
-                Ok(())
+        self.left_undone.clear();
+        if let Some(file) = &self.pdf {
+            let body = page.body(started).into_string();
+            match pdf::pdf(text, &page.title(), &body, &pictures.figures) {
+                Some(Ok(pdf)) => file.write(&pdf)?,
+                Some(Err(reason)) => self.left_undone.push(file.cannot_write(reason)),
+                None => self.left_undone.push(no_font(file.path(), "no PDF")),
             }
-            None => Ok(()),
         }
+        if let Some(plots) = &self.plots {
+            self.left_undone.extend(write_plots(plots, &pictures.figures)?);
+        }
+        Ok(())
     }
 }
 
@@ -196,13 +212,14 @@ fn write_plots(dir: &Path, figures: &[Figure]) -> Result<Option<SinkError>, Sink
             file("png").write(&png)?;
         }
     }
-    Ok(painter.is_none().then(|| {
-        SinkError(format!(
-            "{}: no PNG, since this machine has no font to write with; install one (DejaVu Sans), \
-             the SVG files are there",
-            dir.display()
-        ))
-    }))
+    Ok(painter.is_none().then(|| no_font(dir, "no PNG beside the SVG files")))
+}
+
+fn no_font(path: &Path, what: &str) -> SinkError {
+    SinkError(format!(
+        "{}: {what}, since this machine has no font to write with; install one (DejaVu Sans)",
+        path.display()
+    ))
 }
 
 impl Sink for ReportSink {
@@ -222,7 +239,8 @@ impl Sink for ReportSink {
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
-        self.left_undone.take().map_or(Ok(()), Err)
+        let left: Vec<String> = self.left_undone.drain(..).map(|error| error.0).collect();
+        if left.is_empty() { Ok(()) } else { Err(SinkError(left.join("; "))) }
     }
 }
 

@@ -177,6 +177,15 @@ fn report(letters: &str) -> String {
     bench.html()
 }
 
+/// A bench whose reports are PDF too; `None` where the machine has no font.
+fn with_pdf(study: &str) -> Option<Bench> {
+    if Painter::new().is_none() {
+        println!("skipped: PDF (no font is installed)");
+        return None;
+    }
+    Some(Bench::new(&ReportArgs { report_pdf: true, ..Default::default() }, study))
+}
+
 fn eight_hours() -> String {
     [
         "W".repeat(30),
@@ -247,11 +256,13 @@ fn names_are_harmless_wherever_they_come_from() {
         started.channels[3].rule = evil();
         started
     };
-    let mut bench = Bench::new(&ReportArgs { plots: true, ..Default::default() }, evil);
+    let args = ReportArgs { plots: true, report_pdf: true, ..Default::default() };
+    let mut bench = Bench::new(&args, evil);
     bench.take(&Event::Warning { message: evil.to_owned() });
     bench.passes(&eight_hours(), &eight_hours(), &of);
     let html = bench.html();
     assert!(html.contains("李") && html.contains("Zoë"));
+    assert_eq!(bench.dir.path().join(PDF).exists(), Painter::new().is_some());
     let mut texts = vec![html];
     for file in std::fs::read_dir(bench.dir.path().join(PLOTS)).expect("plots") {
         let path = file.expect("an entry").path();
@@ -267,6 +278,24 @@ fn names_are_harmless_wherever_they_come_from() {
         {
             assert!(!text.contains(forbidden), "{forbidden:?}");
         }
+    }
+}
+
+/// What it says is checked by `tests/foreign/report.py`, which reads it.
+#[test]
+fn every_night_is_a_pdf_too_and_equal_nights_are_equal_bytes() {
+    let pdf_of = |letters: &str| {
+        let mut bench = with_pdf("study")?;
+        bench.passes(letters, letters, &started);
+        bench.sinks[0].finish().expect("nothing is left undone");
+        let pdf = std::fs::read(bench.dir.path().join(PDF)).expect("a PDF");
+        assert!(pdf.starts_with(b"%PDF-1.7") && pdf.len() < 1_000_000, "{} bytes", pdf.len());
+        Some(pdf)
+    };
+    let Some(night) = pdf_of(&eight_hours()) else { return };
+    assert!(night == pdf_of(&eight_hours()).expect("as before"));
+    for letters in [&*"W".repeat(960), &"2".repeat(20), &"?".repeat(960), ""] {
+        assert!(pdf_of(letters).is_some_and(|pdf| pdf != night));
     }
 }
 
@@ -384,7 +413,7 @@ fn an_older_report_does_not_stay() {
     let bench = Bench::new(&ReportArgs { plots: true, ..Default::default() }, "study");
     let dir = bench.dir.path();
     std::fs::create_dir_all(dir.join(PLOTS)).expect("made");
-    let old = [dir.join(FILE_NAME), dir.join(PLOTS).join("spo2.png")];
+    let old = [dir.join(FILE_NAME), dir.join(PDF), dir.join(PLOTS).join("spo2.png")];
     old.iter().for_each(|path| std::fs::write(path, "old").expect("written"));
     let none = ReportArgs { no_report: true, ..Default::default() };
     assert!(Bench::open(&none, "study", dir).is_empty());

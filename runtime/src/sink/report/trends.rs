@@ -17,6 +17,10 @@ use crate::staging::EPOCH_S;
 const SPO2_PCT: std::ops::RangeInclusive<f32> = 50.0..=100.0;
 /// Saturation changes by less within a second; what changes faster is a sensor that slips.
 const MAX_SPO2_STEP_PCT: f32 = 4.0;
+/// Pulse rates that living people have, beats per minute.
+const PULSE_BPM: std::ops::RangeInclusive<f32> = 24.0..=240.0;
+/// The rule of a channel that is a rate already, in `configs/channels.toml`.
+const PULSE_RULE: &str = "pulse rate";
 /// Fewer seconds of an epoch say nothing about it.
 const MIN_SECONDS: usize = 10;
 /// Where the waves of all stages are seen, best first.
@@ -31,12 +35,14 @@ pub(super) enum Role {
     Spo2,
     /// Heart rate.
     Ecg,
+    /// Heart rate, where there is no ECG: an oximeter's pulse.
+    Pulse,
     /// Muscle activity.
     Muscle,
 }
 
 impl Role {
-    const COUNT: usize = 4;
+    const COUNT: usize = 5;
 }
 
 /// The figures of one epoch; `None` where the signal does not give them.
@@ -156,7 +162,8 @@ impl OpenEpoch {
                 .density(signal(Role::Eeg))
                 .map(|density| density.into_iter().map(decibel).collect()),
             spo2_pct: saturation(signal(Role::Spo2), second),
-            heart_bpm: heart::rate_bpm(signal(Role::Ecg), self.rate_hz),
+            heart_bpm: heart::rate_bpm(signal(Role::Ecg), self.rate_hz)
+                .or_else(|| pulse(signal(Role::Pulse), second)),
             muscle_rms: rms(signal(Role::Muscle), second),
         }
     }
@@ -168,6 +175,14 @@ fn saturation(spo2: &[f32], second: usize) -> Option<(f32, f32)> {
     let mean = seconds.iter().sum::<f32>() / seconds.len() as f32;
     let lowest = seconds.iter().copied().fold(f32::INFINITY, f32::min);
     (seconds.len() >= MIN_SECONDS).then_some((mean, lowest))
+}
+
+/// Mean pulse over the seconds that hold one.
+fn pulse(pulse: &[f32], second: usize) -> Option<f32> {
+    let is_plausible = |second: &&[f32]| second.iter().all(|x| PULSE_BPM.contains(x));
+    let mean = |second: &[f32]| second.iter().sum::<f32>() / second.len() as f32;
+    let seconds: Vec<f32> = pulse.chunks_exact(second).filter(is_plausible).map(mean).collect();
+    (seconds.len() >= MIN_SECONDS).then(|| seconds.iter().sum::<f32>() / seconds.len() as f32)
 }
 
 /// Mean of a second of saturation, unless a dropped sensor's slope runs through it.
@@ -205,6 +220,8 @@ fn choose(channels: &[ChannelUse]) -> [Option<Watched>; Role::COUNT] {
     let muscles: Vec<&ChannelUse> =
         of(Modality::Emg).filter(|c| !name(c).contains("pleth")).collect();
     let leg = muscles.iter().find(|c| is_any(&name(c), &["leg", "tib", "plm", "lat", "rat"]));
+    let ecg = of(Modality::Ekg).next();
+    let pulse = of(Modality::Resp).find(|c| c.rule == PULSE_RULE);
     let watched = |channel: &ChannelUse| Watched {
         channel: channel.channel,
         label: channel.label.clone(),
@@ -213,18 +230,23 @@ fn choose(channels: &[ChannelUse]) -> [Option<Watched>; Role::COUNT] {
     [
         preferred.or(eeg.first()).map(|c| watched(c)),
         of(Modality::Resp).find(|c| is_spo2_label(&c.label)).map(watched),
-        of(Modality::Ekg).next().map(watched),
+        ecg.map(watched),
+        pulse.filter(|_| ecg.is_none()).map(watched),
         leg.or(muscles.first()).map(|c| watched(c)),
     ]
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::super::tests::{channel, started};
     use super::*;
     use crate::event::{ChannelPatch, Pass};
+    use crate::montage::ChannelRules;
+    use crate::signal::SignalInfo;
 
-    fn labels(channels: &[ChannelUse]) -> [Option<String>; 4] {
+    fn labels(channels: &[ChannelUse]) -> [Option<String>; Role::COUNT] {
         choose(channels).map(|watched| watched.map(|watched| watched.label))
     }
 
@@ -232,13 +254,47 @@ mod tests {
     fn the_channels_that_tell_most_are_chosen() {
         let some = |label: &str| Some(label.to_owned());
         let mesa = started(Pass::Live).channels;
-        assert_eq!(labels(&mesa), [some("C4-M1"), some("SpO2"), some("ECG"), some("LLEG")]);
+        assert_eq!(labels(&mesa), [some("C4-M1"), some("SpO2"), some("ECG"), None, some("LLEG")]);
         let few = [
             channel(0, "E1-M2", "uV", Some(Modality::Bas)),
             channel(1, "Chin", "uV", Some(Modality::Emg)),
             channel(2, "SpO2", "%", None),
         ];
-        assert_eq!(labels(&few), [None, None, None, some("Chin")]);
+        assert_eq!(labels(&few), [None, None, None, None, some("Chin")]);
+        let pulse =
+            ChannelUse { rule: PULSE_RULE.into(), ..channel(3, "HR", "", Some(Modality::Resp)) };
+        let with = |ecg: &[ChannelUse]| labels(&[ecg, std::slice::from_ref(&pulse)].concat());
+        assert_eq!(with(&few)[Role::Pulse as usize], some("HR"));
+        assert_eq!(with(&mesa)[Role::Pulse as usize], None, "there is an ECG");
+    }
+
+    #[test]
+    fn the_pulses_rule_is_there() {
+        let hr = SignalInfo {
+            label: "HR".to_owned(),
+            rate_hz: 1.0,
+            unit: "bpm".to_owned(),
+            physical_min: 0.0,
+            physical_max: 250.0,
+            digital_min: 0,
+            digital_max: 250,
+        };
+        let montage = ChannelRules::built_in()
+            .and_then(|rules| rules.assign(&[hr], &BTreeMap::new()))
+            .expect("assigned");
+        assert_eq!(montage.decisions[0].rule, PULSE_RULE);
+    }
+
+    #[test]
+    fn a_pulse_is_a_mean_of_what_living_people_have() {
+        let rates: Vec<f32> = (0..30).map(|second| if second < 15 { 60.0 } else { 70.0 }).collect();
+        assert_eq!(pulse(&rates, 1), Some(65.0));
+        let mut slipped = rates.clone();
+        slipped[..15].fill(0.0);
+        slipped[29] = f32::NAN;
+        assert_eq!(pulse(&slipped, 1), Some(70.0));
+        slipped[..25].fill(511.0);
+        assert_eq!(pulse(&slipped, 1), None);
     }
 
     /// Patch `patch` of a night with constant saturation, no ECG, and a tone of 10 uV in the EEG.

@@ -67,6 +67,11 @@ const VARIABLES: [(RGBColor, &str); 15] = [
     (HUM, "hum"),
 ];
 
+/// Name and color, as `#rrggbb`, of every meaning; [`HATCH`] has none.
+pub(super) fn palette() -> impl Iterator<Item = (&'static str, String)> {
+    VARIABLES.iter().map(|(color, name)| (*name, hex(*color)))
+}
+
 /// Why a picture could not be drawn.
 pub(super) type DrawError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -53,8 +53,9 @@ impl Pictures {
             [row(&|e| e.spo2_pct.map(|s| s.1), true), row(&|e| e.spo2_pct.map(|s| s.0), false)];
         pictures.lane(("spo2", title(text.spo2, Role::Spo2)), text, &rows, (90.0, 100.0), "%")?;
         let rows = [row(&|e| e.heart_bpm, false)];
+        let heart = trends.watched(Role::Pulse).map_or(Role::Ecg, |_| Role::Pulse);
         pictures.lane(
-            ("heart-rate", title(text.heart, Role::Ecg)),
+            ("heart-rate", title(text.heart, heart)),
             text,
             &rows,
             (50.0, 90.0),

@@ -37,7 +37,6 @@ impl Page<'_> {
     pub fn html(&self) -> String {
         let text = self.text;
         let Some(started) = self.record.started.as_deref() else { return String::new() };
-        let title = format!("{} · {}", escaped(self.study), text.title);
         html! {
             (DOCTYPE)
             html lang=(text.code) {
@@ -48,26 +47,39 @@ impl Page<'_> {
                     meta name="generator" content=(concat!("sfm-stream ", env!("CARGO_PKG_VERSION")));
                     meta http-equiv="Content-Security-Policy"
                         content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
-                    title { (title) }
+                    title { (self.title()) }
                     style { (PreEscaped(STYLE)) }
                 }
-                body {
-                    header { (self.head(started)) }
-                    main {
-                        (self.key_figures())
-                        (self.figures())
-                        (statistics::section(text, self.night, self.record.scored))
-                        (self.agreement())
-                        (evidence::channels(self, started))
-                        (outlook::section(self, started))
-                        (self.notes())
-                        (evidence::provenance(self, started))
-                    }
-                    footer { p { (text.research) } }
-                }
+                (self.body(started))
             }
         }
         .into_string()
+    }
+
+    /// The document's title.
+    pub fn title(&self) -> String {
+        format!("{} · {}", escaped(self.study), self.text.title)
+    }
+
+    /// What is on it, which is XML too: no element or attribute is left open.
+    pub fn body(&self, started: &Started) -> Markup {
+        let text = self.text;
+        html! {
+            body {
+                header { (self.head(started)) }
+                main {
+                    (self.key_figures())
+                    (self.figures())
+                    (statistics::section(text, self.night, self.record.scored))
+                    (self.agreement())
+                    (evidence::channels(self, started))
+                    (outlook::section(self, started))
+                    (self.notes())
+                    (evidence::provenance(self, started))
+                }
+                footer { p { (text.research) } }
+            }
+        }
     }
 
     fn head(&self, started: &Started) -> Markup {
