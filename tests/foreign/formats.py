@@ -1,10 +1,10 @@
 """Reads the files of --format and --annotated-edf with the programs they are for.
 
     formats.py SFM_STREAM OUT...    every file of the folders, written with all formats: stages as in
-                                    hypnogram.csv through Luna, YASA, MNE-BIDS, MNE, pyedflib and
-                                    edfio; EDFbrowser's rules; embeddings as in embeddings.h5; FHIR's
-                                    schema. `SFM_STREAM score` of each file, and of random hypnograms
-                                    beside scikit-learn
+                                    hypnogram.csv through Luna, YASA, U-Sleep's psg-utils, MNE-BIDS,
+                                    MNE, pyedflib and edfio; EDFbrowser's rules; embeddings as in
+                                    embeddings.h5; FHIR's schema. `SFM_STREAM score` of each file, and
+                                    of random hypnograms beside scikit-learn
 
 A package that is not installed is reported as skipped.
 """
@@ -67,15 +67,41 @@ def check_yasa(out, want):
     # YASA takes Profusion's 9, unscored, for a wake that is called active.
     found = yasa.Hypnogram.from_profusion(out / "hypnogram.profusion.xml").hypno.tolist()
     check("YASA: hypnogram.profusion.xml", found == ["WAKE" if n == "UNS" else n for n in names])
+
+
+def check_usleep(out, want):
+    """Its reader has no name for a tab-separated table, which its writer makes: the rows are those of
+    its writer's function, and the table without tabs and heading is a file of its reader."""
     numbers = np.load(out / "hypnogram.usleep.npy")
     check("U-Sleep: hypnogram.usleep.npy is [epochs, 1] of its classes",
           numbers.shape == (len(want), 1) and numbers.dtype == np.int64
           and [(STAGES + ["?"])[n] for n in numbers[:, 0]] == want)
+    if installed("psg_utils") is None:
+        return
+    import pandas as pd
+    from psg_utils import Defaults
+    from psg_utils.hypnogram.utils import dense_to_sparse
+    from psg_utils.io.high_level_file_loaders import load_hypnogram
+
+    names = {number: name for name, number in Defaults.get_stage_string_to_class_int().items()}
+    theirs = [{"R": "REM", "?": "UNKNOWN"}.get(stage, stage) for stage in want]
     table = pd.read_csv(out / "hypnogram.usleep.tsv", sep="\t")
-    spread = [n for _, row in table.iterrows() for n in [row["stage"]] * (row["duration_sec"] // 30)]
-    check("U-Sleep: hypnogram.usleep.tsv",
-          [{"REM": "R", "UNKNOWN": "?"}.get(n, n) for n in spread] == want
-          and (table["init_sec"] == np.cumsum([0, *table["duration_sec"][:-1]])).all())
+    rows = [column.tolist() for column in dense_to_sparse(np.array(theirs), 30)]
+    check("U-Sleep: hypnogram.usleep.tsv has the rows of its writer",
+          [table[name].tolist() for name in ["init_sec", "duration_sec", "stage"]] == rows)
+    with tempfile.TemporaryDirectory() as folder:
+        # The reader goes by what follows the first dot of the name.
+        night = {ending: pathlib.Path(folder) / f"night.{ending}" for ending in ["npy", "ids", "xml"]}
+        night["npy"].write_bytes((out / "hypnogram.usleep.npy").read_bytes())
+        night["xml"].write_bytes((out / "hypnogram.nsrr.xml").read_bytes())
+        table.to_csv(night["ids"], header=False, index=False)
+        for ending, path in night.items():
+            stages = {n: n for n in names} if ending == "npy" else {name: n for n, name in names.items()}
+            found, _ = load_hypnogram(str(path), 30, stages, 128)
+            dense = found.to_dense()
+            check(f"U-Sleep: its reader's stages of night.{ending}",
+                  [names[n] for n in dense["sleep_stage"]] == theirs
+                  and dense["period_init_time"].tolist() == [30.0 * i for i in range(len(want))])
 
 
 def check_bids(out, want):
@@ -353,7 +379,7 @@ def main(arguments):
     for out in map(pathlib.Path, outs):
         print(out)
         want = hypnogram(out)
-        for proof in [check_luna, check_yasa, check_bids, check_annotated]:
+        for proof in [check_luna, check_yasa, check_usleep, check_bids, check_annotated]:
             proof(out, want)
         check_embeddings(out)
         check_fhir(out)
