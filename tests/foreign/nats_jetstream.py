@@ -1,5 +1,6 @@
 """Messages of sfm-stream in the JetStream of Debian's nats-server, read by nats-py: all of them, in
-order, stored once, through a kill of the server; frames of signals; user and password.
+order, stored once, through a kill of the server; frames of signals; user and password; TLS with a
+certificate of an authority of one's own.
 
     nats_jetstream.py [path of sfm-stream]
 """
@@ -8,8 +9,11 @@ import asyncio
 import json
 import math
 import pathlib
+import re
 import signal
+import ssl
 import struct
+import subprocess
 import sys
 import tempfile
 import urllib.parse
@@ -146,6 +150,52 @@ async def killed(binary, folder, recording):
     print(f"killed: the next run delivered {len(messages) - len(second)} messages of the one before, then its own")
 
 
+def authority(folder, name):
+    """An authority, and a certificate of it for this machine: its file, and the certificate's and key's."""
+    ca, ca_key, certificate, key, request = (
+        folder / f"{name}-{part}.pem" for part in ("ca", "ca-key", "cert", "key", "request"))
+    new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    commands = [
+        ["req", "-x509", *new_key, "-keyout", ca_key, "-out", ca, "-days", "2", "-subj", f"/CN={name}"],
+        ["req", "-new", *new_key, "-keyout", key, "-out", request, "-subj", "/CN=localhost"],
+        ["x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial", "-out", certificate,
+         "-days", "2", "-extfile", "/dev/stdin"],
+    ]
+    for command in commands:
+        subprocess.run(["openssl", *command], check=True, capture_output=True,
+                       input=b"subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
+    return ca, certificate, key
+
+
+async def encrypted(binary, folder):
+    """Over TLS everything arrives where the authority is known; else it waits, and a line says why."""
+    ca, certificate, key = authority(folder, "ward")
+    stranger, _, _ = authority(folder, "stranger")
+    server = Server(folder, "--tls", "--tlscert", certificate, "--tlskey", key).start()
+    recording = "tests/data/mini/psg.edf"
+    login = {"tls": ssl.create_default_context(cafile=ca)}
+    for number, host in enumerate(("localhost", "127.0.0.1")):
+        url, out = f"tls://{host}:{server.port}", folder / f"encrypted-{host}"
+        for more in ([], ["--ca-file", stranger]):
+            run = stream(binary, recording, out, "--pass", "final", "--nats", url, *more)
+            told = (await asyncio.to_thread(run.communicate, timeout=60))[1]
+            assert run.returncode == 0, told
+            (waits,) = [line for line in told.splitlines() if "wait" in line]
+            assert re.search(rf"{re.escape(url)}: [1-9]\d* messages wait in ", waits), told
+            assert (out / "nats.outbox").stat().st_size > 0
+        run = stream(binary, recording, out, "--pass", "final", "--nats", url, "--ca-file", ca)
+        told = (await asyncio.to_thread(run.communicate, timeout=60))[1]
+        assert run.returncode == 0 and "wait" not in told and not (out / "nats.outbox").exists(), told
+        messages, _, _ = await stored(f"tls://localhost:{server.port}", **login)
+        # The three runs of each folder, each a session of its own; then the next folder's.
+        sessions = list(dict.fromkeys(id.split("-")[0] for _, id, _ in messages))
+        assert len(sessions) == 3 * (number + 1), sessions
+        for session in sessions[-3:]:
+            check_messages([m for m in messages if m[1].startswith(session)], events(out))
+    server.stop()
+    print(f"TLS: {len(messages)} messages of {len(sessions)} runs delivered with the authority's file; without it: {waits}")
+
+
 def main():
     need("nats-server")
     binary = sys.argv[1] if len(sys.argv) > 1 else "target/release/sfm-stream"
@@ -155,6 +205,7 @@ def main():
         long_night(recording)
         asyncio.run(outage(binary, folder, recording))
         asyncio.run(killed(binary, folder, recording))
+        asyncio.run(encrypted(binary, folder))
 
 
 if __name__ == "__main__":
