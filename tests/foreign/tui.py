@@ -1,11 +1,16 @@
 """The terminal view in the terminal emulator pyte, through a pseudo-terminal: it starts, shows a
-stage, survives a terminal of 40 x 12, and leaves the terminal as it found it.
+stage, survives a terminal of 40 x 12, and leaves the terminal as it found it. The same of a live
+session with the sensors of sfm-sim, which lies beside SFM_STREAM: they fall silent and come back, and
+what is left in the folder is whole.
 
     tui.py SFM_STREAM RECORDING
 """
 
+import csv
 import fcntl
+import json
 import os
+import pathlib
 import pty
 import re
 import select
@@ -17,7 +22,11 @@ import tempfile
 import termios
 import time
 
+import h5py
+import pyedflib
 import pyte
+
+from outage import free_port, long_night
 
 FAILURES = []
 ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"
@@ -141,6 +150,53 @@ def signals(program, recording, folder):
     check("twice SIGTERM: echo and line mode are as before", terminal.is_as_before())
 
 
+def live(program, recording, folder, key, name):
+    sensors, out = f"127.0.0.1:{free_port()}", pathlib.Path(tempfile.mkdtemp(dir=folder))
+    terminal = Terminal([program, "--udp", sensors, "--devices", "2", "--speed", "20", "--out", out, "--backend", "tract",
+                         "--tui"], folder)
+    check(f"{name}: it waits for sensors", terminal.shows(f"waiting for sensors: udp {sensors}"))
+    simulator = subprocess.Popen([pathlib.Path(program).with_name("sfm-sim"), recording, "--udp", sensors,
+                                  "--sensors", "2", "--speed", "20"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        check(f"{name}: a provisional stage is shown", terminal.shows(r"stage (W|N1|N2|N3|R)\b +provisional"))
+        simulator.send_signal(signal.SIGSTOP)
+        check(f"{name}: sensors that stand still are silent", terminal.shows(r"device [0-9a-f]{16}: silent since"))
+        check(f"{name}: their modalities are lost", terminal.shows("lost: BAS"))
+        check(f"{name}: an epoch without them has no stage", terminal.shows(r"stage \? +provisional"))
+        simulator.send_signal(signal.SIGCONT)
+        check(f"{name}: they are heard again", terminal.shows(r"device [0-9a-f]{16}: heard again after"))
+        check(f"{name}: the gap is told", terminal.shows(r"\d+ gaps?, [\d.]+ s"))
+        check(f"{name}: a stage is shown again", terminal.shows(r"stage (W|N1|N2|N3|R)\b +provisional"))
+        terminal.press(key)
+        check(f"{name}: ends the session, exit code 0", terminal.wait() == 0)
+    finally:
+        simulator.kill()
+        simulator.wait()
+    restored(terminal, name)
+    behind = terminal.written.split(LEAVE)[-1]
+    check(f"{name}: says how to go on", b"stopped; 'sfm-stream recover" in behind)
+    whole(out, name)
+
+
+def whole(out, name):
+    """The files of a session that has ended, by readers that are not ours."""
+    with pyedflib.EdfReader(str(out / "recording.edf")) as file:
+        seconds, filetype = file.getFileDuration(), file.filetype
+    check(f"{name}: recording.edf is EDF+C of {seconds} s", filetype == pyedflib.FILETYPE_EDFPLUS and seconds > 60)
+    with h5py.File(out / "embeddings.h5") as file:
+        patches = len(file["BAS"])
+    # The last record is filled up, and a last part of a patch is none.
+    check(f"{name}: embeddings.h5 has its {patches} patches", seconds - 10 < 5 * patches <= seconds)
+    with open(out / "hypnogram.csv", newline="") as file:
+        stages = [row["stage"] for row in csv.DictReader(file)]
+    check(f"{name}: hypnogram.csv has every epoch, with and without a stage",
+          len(stages) == -(-patches // 6) and {"?"} < set(stages) <= {"W", "N1", "N2", "N3", "R", "?"})
+    night = json.loads((out / "night.json").read_text())
+    check(f"{name}: night.json is of these epochs", night["statistics"]["trt_min"] * 2 == len(stages))
+    said = [json.loads(line) for line in (out / "session.jsonl").read_text().splitlines()]
+    check(f"{name}: session.jsonl ends with the session", said[-1]["event"] == "ended")
+
+
 def refused(program, recording, folder):
     command = [program, "--replay", recording, "--tui"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
@@ -160,6 +216,10 @@ def main(arguments):
         replay_cut_short(program, recording, folder, b"q", "q")
         replay_cut_short(program, recording, folder, b"\x03", "Ctrl-C")
         signals(program, recording, folder)
+        sensors = os.path.join(folder, "sensors.edf")
+        long_night(sensors, times=4)
+        live(program, sensors, folder, b"q", "live, q")
+        live(program, sensors, folder, b"\x03", "live, Ctrl-C")
         refused(program, recording, folder)
     return 1 if FAILURES else 0
 
