@@ -57,6 +57,10 @@ class Prometheus:
             return []
 
 
+def filled(expression):
+    return expression.replace("$__rate_interval", "20s").replace("$bed", ".*")
+
+
 def expressions():
     dashboard = json.loads(DASHBOARD.read_text())
     variables = {variable["name"]: variable for variable in dashboard["templating"]["list"]}
@@ -67,8 +71,17 @@ def expressions():
         for target in panel["targets"]:
             # No installation's own identifier: what Grafana calls the variable.
             assert panel["datasource"]["uid"] == target["datasource"]["uid"] == "${datasource}", panel["title"]
-            yield panel["title"], target["expr"].replace("$__rate_interval", "20s").replace("$bed", ".*")
+            yield panel["title"], filled(target["expr"])
     yield "variable bed", re.search(r"label_values\((.*), bed\)", variables["bed"]["definition"])[1]
+
+
+def check_legends(judge):
+    """A legend names labels that its series have; without one Grafana would show an empty name."""
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        for target in panel.get("targets", []):
+            named = set(re.findall(r"\{\{\s*(\w+)\s*\}\}", target["legendFormat"]))
+            for series in judge.query(filled(target["expr"])):
+                assert named <= set(series["metric"]), (panel["title"], target["legendFormat"], series["metric"])
 
 
 def main():
@@ -100,6 +113,7 @@ def main():
         used = {re.sub(r"_bucket$", "", name) for name in used}
         assert used <= known, used - known
         assert judge.query("sfm_epochs_settled_total >= 10"), run.poll()
+        check_legends(judge)
         (ward,) = {series["metric"]["ward"] for series in judge.query("sfm_session_on")}
         rules = json.loads(http(f"http://{judge.address}/api/v1/rules"))["data"]["groups"][0]["rules"]
         assert ward == "sleep-lab" and all(rule["health"] == "ok" for rule in rules), rules
