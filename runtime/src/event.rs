@@ -2,6 +2,8 @@
 //! the pipeline is visible to them. No event holds a wall-clock time or a patient field, so a
 //! replay at any speed gives the same events, byte for byte.
 
+use std::ops::Range;
+
 use serde::Serialize;
 use sfm_models::{Modality, SleepStage};
 
@@ -296,16 +298,26 @@ pub struct ChannelLedger {
     pub flat_s: f64,
 }
 
+impl ChannelLedger {
+    /// Samples that are not there or are no numbers, and all there should be.
+    pub fn missing_of(&self) -> (u64, u64) {
+        (self.missing + self.not_finite, self.received + self.missing)
+    }
+}
+
 /// The end of a pass: the night as a whole.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Night {
     /// Which pass.
     pub pass: Pass,
-    /// Sleep statistics by AASM definitions, from lights off to lights on.
+    /// Sleep statistics by AASM definitions, of the epochs `counted`.
     pub statistics: SleepStatistics,
-    /// Where the recording says that the lights went off and on; where it does not, the statistics
-    /// count from its start to its end.
+    /// When the lights went off and on, as far as the recording says so.
     pub lights: Lights,
+    /// The epochs from lights off to lights on; all where that is unknown or cannot be meant.
+    pub counted: Range<usize>,
+    /// Modalities without a channel, and those lost for more than half of the epochs.
+    pub missing: Vec<Modality>,
     /// Overnight risk; `None` with a note where the bundle has no risk head.
     pub risk: Option<OvernightRisk>,
     /// Sleep apnea; `None` where the bundle has no apnea head or nothing was recorded.
@@ -314,6 +326,23 @@ pub struct Night {
     pub ledger: Vec<ChannelLedger>,
     /// What was left out or done differently and why, one sentence each.
     pub notes: Vec<String>,
+}
+
+impl Night {
+    /// A night of which nothing is known: no epoch, no modality missing.
+    pub fn empty(pass: Pass) -> Self {
+        Self {
+            pass,
+            statistics: SleepStatistics::default(),
+            lights: Lights::default(),
+            counted: 0..0,
+            missing: Vec::new(),
+            risk: None,
+            apnea: None,
+            ledger: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
 }
 
 /// The apnea head's view of the night: how sure the network is, no diagnosis.

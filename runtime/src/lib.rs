@@ -10,6 +10,7 @@ pub mod dsp;
 pub mod edf;
 pub mod encode;
 pub mod event;
+pub mod hazards;
 pub mod hypnogram;
 pub mod infer;
 pub mod intake;

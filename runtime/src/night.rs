@@ -48,32 +48,6 @@ pub struct Demographics {
     pub sex: Sex,
 }
 
-/// Less sleep says too little of hazards, minutes.
-const MIN_SLEEP_MIN: f64 = 240.0;
-/// So do more missing modalities.
-const MAX_ABSENT: usize = 1;
-
-/// Why hazards of a night are not shown to people. Files for machines (`risk.csv`, `night.json`)
-/// hold them in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoGround {
-    /// Less than 4 h of sleep.
-    LittleSleep,
-    /// Two modalities or more are missing.
-    Modalities,
-}
-
-/// Whether a night is ground enough to show hazards to people.
-///
-/// # Errors
-/// What there is too little of.
-pub fn may_be_shown(tst_min: f64, modalities_absent: usize) -> Result<(), NoGround> {
-    if tst_min < MIN_SLEEP_MIN {
-        return Err(NoGround::LittleSleep);
-    }
-    if modalities_absent > MAX_ABSENT { Err(NoGround::Modalities) } else { Ok(()) }
-}
-
 /// The risk head on an engine.
 pub struct RiskHead {
     pool: ModalityPool,

@@ -172,8 +172,6 @@ pub struct Options {
     pub stats: Option<Vec<Option<ChannelStats>>>,
     /// Emit [`Event::Signals`] too.
     pub signals: bool,
-    /// When the lights went off and on. A live session asks at its end instead.
-    pub lights: Lights,
 }
 
 /// What a pass leaves behind besides its events.
@@ -207,7 +205,8 @@ pub enum PipelineError {
     Interrupted,
 }
 
-/// What goes on outside of a pass: the taker of its events, its position, and the wish to stop.
+/// What goes on outside of a pass: the taker of its events, its position, the wish to stop, and what
+/// is known of the night by then.
 pub struct Surroundings<'a> {
     /// Takes every event, in order.
     pub emit: &'a mut dyn FnMut(Event),
@@ -215,6 +214,8 @@ pub struct Surroundings<'a> {
     pub progress: &'a mut dyn FnMut(f64),
     /// Set to stop at the next opportunity.
     pub stop: &'a AtomicBool,
+    /// Asked at the end when the lights went off and on.
+    pub lights: &'a dyn Fn() -> Lights,
 }
 
 /// What a live session adds to the causal pass.
@@ -230,8 +231,6 @@ pub struct LiveSession<'a> {
     pub closed_window: &'a mut dyn FnMut(JournalWindow),
     /// Told how the session keeps up.
     pub load: Arc<Load>,
-    /// Asked at the end when the lights went off and on.
-    pub lights: &'a dyn Fn() -> Lights,
 }
 
 /// The causal pass: provisional epochs as their 30 s are in, settled ones as their window closes.
@@ -281,7 +280,6 @@ fn causal_pass(
         (Some(stats), false) => Normalization::Fixed(stats.clone()),
         (None, false) => Normalization::Running,
     };
-    let lights = session.as_ref().map(|session| session.lights);
     let rings_s = if session.is_some() { LIVE_RING_S } else { RING_S };
     let drive = |mut intake: Intake| {
         intake.watch_quality(&info);
@@ -301,8 +299,7 @@ fn causal_pass(
         let hypnogram = std::mem::take(&mut live.hypnogram);
         let skipped_epochs = live.skipped_epochs;
         let found = (hypnogram, live.log, stats);
-        let lights = lights.map_or_else(|| options.lights.clone(), |ask| ask());
-        let outcome = conclude(Pass::Live, network, options, &intake, found, lights, around)?;
+        let outcome = conclude(Pass::Live, network, options, &intake, found, &live.watch, around)?;
         Ok(PassOutcome { skipped_epochs, ..outcome })
     };
     run(source, montage, network, Pass::Live, rings_s, options.speed, drive)
@@ -343,8 +340,8 @@ pub fn final_pass(
             (around.emit)(Event::Gap(gap));
         }
         let hypnogram = whole.stage(around)?;
-        let (found, lights) = ((hypnogram, whole.log, stats), options.lights.clone());
-        conclude(Pass::Final, network, options, &intake, found, lights, around)
+        let found = (hypnogram, whole.log, stats);
+        conclude(Pass::Final, network, options, &intake, found, &whole.watch, around)
     };
     run(source, montage, network, Pass::Final, RING_S, None, drive)
 }

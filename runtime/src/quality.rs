@@ -94,6 +94,13 @@ pub(crate) fn is_spo2_label(label: &str) -> bool {
     ["spo2", "sao2", "o2sat", "osat"].iter().any(|name| label.contains(name))
 }
 
+/// Whether a label is that of an oximeter's pulse rate, not of its wave.
+pub(crate) fn is_pulse_label(label: &str) -> bool {
+    let label: String = label.chars().filter(char::is_ascii_alphabetic).collect();
+    let label = label.to_ascii_lowercase();
+    ["hr", "heartrate", "pr", "pulse", "pulserate", "pulsr", "puls"].contains(&label.as_str())
+}
+
 /// Half a digital step within the converter's limits.
 fn limits(signal: &SignalInfo) -> (f32, f32) {
     let Some(scale) = signal.scale() else { return (f32::NEG_INFINITY, f32::INFINITY) };

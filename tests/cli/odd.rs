@@ -110,6 +110,7 @@ fn equal_digital_limits_are_a_flat_channel() {
     }
     let (run, output) = run(bytes, "");
     run.warns("'EMG Chin': digital limits are both 5");
+    assert_eq!(output.night["modalities_missing"], serde_json::json!(["EMG"]));
     assert_eq!(output.embeddings[Modality::Emg.index()], None);
     assert!(output.notes().contains("masked: EMG Chin"));
 }

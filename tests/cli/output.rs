@@ -95,10 +95,8 @@ impl Output {
     fn check_statistics(&self) {
         let statistics = &self.night["statistics"];
         let minutes = |count: usize| 0.5 * count as f64;
-        let epoch_at =
-            |name: &str| Some((self.night["lights"][name].as_f64()? / 30.0).round() as usize);
-        let end = epoch_at("on_s").unwrap_or(self.hypnogram.len());
-        let counted = &self.hypnogram[epoch_at("off_s").unwrap_or(0)..end];
+        let end = |n: usize| self.night["counted_epochs"][n].as_u64().expect("a number") as usize;
+        let counted = &self.hypnogram[end(0)..end(1)];
         assert_eq!(statistics["trt_min"], minutes(counted.len()));
         let mut staged = 0.0;
         for stage in STAGES {

@@ -96,9 +96,7 @@ def check_out(out):
           == [(i, 30.0 * i) for i in range(len(rows))])
     check_edf(out, rows)
     night = json.loads((out / "night.json").read_text())
-    # From lights off to lights on, where the recording says so.
-    ends = [night["lights"]["off_s"] or 0.0, night["lights"]["on_s"] or 30.0 * len(rows)]
-    first, end = (int(at_s / 30.0 + 0.5) for at_s in ends)
+    first, end = night["counted_epochs"]
     yasa = yasa_statistics([r["stage"] for r in rows[first:end]])
     if yasa is not None:
         compare("night.json", night["statistics"], yasa)

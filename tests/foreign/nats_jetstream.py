@@ -181,7 +181,7 @@ async def encrypted(binary, folder):
             told = (await asyncio.to_thread(run.communicate, timeout=60))[1]
             assert run.returncode == 0, told
             (waits,) = [line for line in told.splitlines() if "wait" in line]
-            assert re.search(rf"{re.escape(url)}: [1-9]\d* messages wait in ", waits), told
+            assert re.search(rf"{re.escape(url)}: [1-9]\d* messages wait in .*certificate.*--nats {re.escape(url)}", waits), told
             assert (out / "nats.outbox").stat().st_size > 0
         run = stream(binary, recording, out, "--pass", "final", "--nats", url, "--ca-file", ca)
         told = (await asyncio.to_thread(run.communicate, timeout=60))[1]

@@ -95,6 +95,12 @@ def main():
              folder / "live", "--metrics", f"127.0.0.1:{metrics}", "--backend", "tract"], stderr=subprocess.PIPE, text=True)
         judge = Prometheus(folder, metrics)
         assert wait_for(lambda: "sfm_build_info" in http(f"http://127.0.0.1:{metrics}/metrics")), run.poll()
+        # A page whose name was pointed here by its DNS server.
+        foreign = urllib.request.Request(f"http://127.0.0.1:{metrics}/healthz", headers={"Host": "evil.example"})
+        try:
+            raise AssertionError(urllib.request.urlopen(foreign, timeout=5).read())
+        except urllib.error.HTTPError as refused:
+            assert refused.code == 421, refused
         run_until_the_end([folder_of / "sfm-sim", "tests/data/mini/psg.edf", "--udp", f"127.0.0.1:{sensors}",
                            "--sensors", "2", "--speed", "15", "--loss", "0.01", "--seed", "3"])
         # A night of 6 min is over after 24 s; epochs have settled after 20.

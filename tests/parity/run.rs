@@ -9,6 +9,7 @@ use sfm_models::manifest::Training;
 use sfm_models::{Bundle, Modality};
 use sfm_runtime::event::{Event, WindowEmbedding};
 use sfm_runtime::infer::backend::{Backend, BackendChoice};
+use sfm_runtime::lights::Lights;
 use sfm_runtime::montage::{ChannelRules, Montage};
 use sfm_runtime::pipeline::{
     Network, Options, PassOutcome, Surroundings, final_pass, live_pass, measure,
@@ -119,7 +120,12 @@ impl Passed {
 /// The final pass over `recording`, measured first.
 pub fn run_final(recording: &mut Recording, montage: &Montage, network: &Network) -> Passed {
     let stop = AtomicBool::new(false);
-    let mut around = Surroundings { emit: &mut |_| (), progress: &mut |_| (), stop: &stop };
+    let mut around = Surroundings {
+        emit: &mut |_| (),
+        progress: &mut |_| (),
+        stop: &stop,
+        lights: &Lights::default,
+    };
     let stats = measure(recording, montage, network, &mut around).expect("measured");
     recording.rewind();
     let options = Options { stats: Some(stats), ..Options::default() };
@@ -153,8 +159,12 @@ fn run(
 ) -> Passed {
     let stop = AtomicBool::new(false);
     let mut events = Vec::new();
-    let mut around =
-        Surroundings { emit: &mut |event| events.push(event), progress: &mut |_| (), stop: &stop };
+    let mut around = Surroundings {
+        emit: &mut |event| events.push(event),
+        progress: &mut |_| (),
+        stop: &stop,
+        lights: &Lights::default,
+    };
     let outcome = pass(recording, montage, network, options, &mut around).expect("passes");
     Passed { outcome, events }
 }

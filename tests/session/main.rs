@@ -140,14 +140,17 @@ fn session(network: &Network, mut source: Made, settled: Vec<JournalWindow>) -> 
     let (mut emitted, mut restored, mut closed) = (Vec::new(), Vec::new(), Vec::new());
     let load = Arc::new(Load::default());
     let stop = AtomicBool::new(false);
-    let mut around =
-        Surroundings { emit: &mut |event| emitted.push(event), progress: &mut |_| (), stop: &stop };
+    let mut around = Surroundings {
+        emit: &mut |event| emitted.push(event),
+        progress: &mut |_| (),
+        stop: &stop,
+        lights: &Lights::default,
+    };
     let hooks = LiveSession {
         settled,
         restore: &mut |event| restored.push(event),
         closed_window: &mut |window| closed.push(window),
         load: load.clone(),
-        lights: &|| Lights::default(),
     };
     let outcome =
         live_session(&mut source, &montage, network, &Options::default(), &mut around, hooks)
@@ -157,8 +160,12 @@ fn session(network: &Network, mut source: Made, settled: Vec<JournalWindow>) -> 
 
 fn replay(network: &Network, mut source: Made) -> (Vec<Event>, PassOutcome) {
     let (montage, mut events, stop) = (source.montage(), Vec::new(), AtomicBool::new(false));
-    let mut around =
-        Surroundings { emit: &mut |event| events.push(event), progress: &mut |_| (), stop: &stop };
+    let mut around = Surroundings {
+        emit: &mut |event| events.push(event),
+        progress: &mut |_| (),
+        stop: &stop,
+        lights: &Lights::default,
+    };
     let outcome = live_pass(&mut source, &montage, network, &Options::default(), &mut around)
         .expect("passes");
     (events, outcome)
@@ -285,8 +292,12 @@ fn beds_that_share_runs_have_the_results_of_one_alone() {
 fn final_events(network: &Network) -> (Vec<String>, Vec<f32>) {
     let (mut events, stop) = (Vec::new(), AtomicBool::new(false));
     let montage = Made::new(SECONDS).montage();
-    let mut around =
-        Surroundings { emit: &mut |event| events.push(event), progress: &mut |_| (), stop: &stop };
+    let mut around = Surroundings {
+        emit: &mut |event| events.push(event),
+        progress: &mut |_| (),
+        stop: &stop,
+        lights: &Lights::default,
+    };
     let stats = measure(&mut Made::new(SECONDS), &montage, network, &mut around);
     let options = Options { stats: Some(stats.expect("measured")), ..Options::default() };
     let outcome = final_pass(&mut Made::new(SECONDS), &montage, network, &options, &mut around);

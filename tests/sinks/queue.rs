@@ -87,6 +87,7 @@ fn a_failing_sink_is_reported_once_and_the_others_go_on() {
     let failures = sinks.finish();
     assert_eq!(failures.len(), 2, "{failures:?}");
     assert!(failures.contains(&"probe: disk full".to_owned()), "{failures:?}");
+    assert!(!sinks.is_whole());
     assert_eq!(logs.each_ref().map(|log| count(log, "take")), [2, 1, 50]);
 }
 
@@ -105,6 +106,7 @@ fn a_live_pipeline_is_not_held_up_and_the_loss_is_told() {
     assert!((256..300).contains(&taken), "{taken}");
     let lost = format!("the disk was too slow: {} events are missing in the output", 2000 - taken);
     assert_eq!(failures, [lost]);
+    assert!(!sinks.is_whole());
 }
 
 #[test]
@@ -118,7 +120,7 @@ fn signals_for_pictures_take_no_place_of_results() {
         sinks.send(epoch(index));
     }
     release.send(()).expect("the sink waits");
-    assert!(sinks.finish().is_empty(), "no result is missing");
+    assert!(sinks.finish().is_empty() && sinks.is_whole(), "no result is missing");
     let taken = count(&log, "take");
     assert!((180 + 64..180 + 80).contains(&taken), "{taken}");
 }

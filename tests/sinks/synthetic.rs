@@ -168,6 +168,8 @@ impl Recording {
             pass,
             statistics: SleepStatistics::from_hypnogram(&hypnogram),
             lights: Lights::default(),
+            counted: 0..hypnogram.len(),
+            missing: Vec::new(),
             risk: Some(OvernightRisk {
                 embedding: (0..self.dim).map(|c| c as f32 / 7.0).collect(),
                 log_hazards: vec![0.5, -1.25, f32::NAN],

@@ -12,7 +12,7 @@ use sfm_models::SleepStage;
 use super::archive::Entry;
 use super::marker::{Marker, Status};
 use super::table::{Column, Table, Values};
-use crate::night::may_be_shown;
+use crate::hazards::may_be_shown;
 use crate::sink::Labels;
 use crate::statistics::SleepStatistics;
 
@@ -104,6 +104,8 @@ pub struct Night {
     apnea: Option<Apnea>,
     /// Modalities without a channel.
     pub absent: Vec<String>,
+    /// Those, and the ones that were lost for most of the night.
+    pub missing: Vec<String>,
     pass: String,
     embedding: Vec<Option<f32>>,
     log_hazards: Vec<Option<f32>>,
@@ -111,12 +113,12 @@ pub struct Night {
 
 impl Night {
     fn apnea(&self, of: fn(&Apnea) -> Option<f64>) -> Option<f64> {
-        self.apnea.as_ref().and_then(of)
+        self.apnea.as_ref().filter(|_| self.allows_hazards()).and_then(of)
     }
 
-    /// Whether the night is long and whole enough for its hazards to be looked at.
+    /// Whether the night is long and whole enough for its hazards and its apnea to be looked at.
     pub fn allows_hazards(&self) -> bool {
-        may_be_shown(self.statistics.tst_min, self.absent.len()).is_ok()
+        may_be_shown(self.statistics.tst_min, self.missing.len()).is_ok()
     }
 }
 
@@ -125,6 +127,7 @@ impl Night {
 struct NightFile {
     pass: String,
     statistics: SleepStatistics,
+    modalities_missing: Vec<String>,
     risk: Option<Risk>,
     apnea: Option<Apnea>,
     provenance: Provenance,
@@ -184,6 +187,7 @@ fn read(folder: &Path, marker: &Marker) -> Result<Night, String> {
         quality: marker.quality.unwrap_or_default(),
         apnea: file.apnea,
         absent: file.provenance.modalities_absent,
+        missing: file.modalities_missing,
         pass: file.pass,
         embedding,
         log_hazards,

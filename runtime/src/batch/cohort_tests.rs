@@ -18,6 +18,7 @@ pub fn night_row(name: &str, tst_min: f64, absent: &[&str]) -> Row {
             quality: super::super::marker::Quality::default(),
             apnea: None,
             absent: absent.iter().map(|&name| name.to_owned()).collect(),
+            missing: absent.iter().map(|&name| name.to_owned()).collect(),
             pass: "final".to_owned(),
             embedding: vec![Some(0.5), None],
             log_hazards: vec![Some(-1.5), Some(0.25), Some(2.0)],

@@ -10,7 +10,7 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 
 use super::archive::Entry;
-use crate::event::{Event, Night};
+use crate::event::{ChannelLedger, Event, Night};
 use crate::night::Demographics;
 use crate::sink::{ReplacedFile, Sink, SinkError};
 
@@ -162,9 +162,8 @@ impl QualitySink {
 
     fn summary(&self, night: &Night) -> Quality {
         let mean = |sum: f64| (self.epochs > 0).then(|| 100.0 * sum / self.epochs as f64);
-        let sum = |of: fn(&crate::event::ChannelLedger) -> u64| night.ledger.iter().map(of).sum();
-        let (received, missing): (u64, u64) = (sum(|c| c.received), sum(|c| c.missing));
-        let all = received + missing;
+        let sum = |of: fn(&ChannelLedger) -> u64| -> u64 { night.ledger.iter().map(of).sum() };
+        let (missing, all) = (sum(|c| c.missing_of().0), sum(|c| c.missing_of().1));
         Quality {
             present_pct: mean(self.present),
             sound_pct: mean(self.epochs as f64 - self.unsound),

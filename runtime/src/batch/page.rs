@@ -60,12 +60,12 @@ fn heading(page: &Page<'_>, done: usize, failed: usize, pending: usize) -> Marku
         h1 { "Cohort" }
         p.notice { strong { "Research software, not a medical device." } " No diagnosis, and no basis for one." }
         @if let Some(caution) = page.caution {
-            p.notice { strong { "Caution: " } (caution) }
+            p.notice { strong { "Caution: " } (shown(caution)) }
         }
         p { (done) " nights done, " (failed) " failed, " (pending) " still to do." }
         p.small {
-            "Bundle " (name) ", SHA-256 " code { (sha256) } "; trained on " (page.training_data) ". "
-            "All figures: cohort.csv, cohort.parquet. Hazards are relative and only there, for nights with 4 h of sleep and no more than one modality missing."
+            "Bundle " (shown(name)) ", SHA-256 " code { (sha256) } "; trained on " (shown(page.training_data)) ". "
+            "All figures: cohort.csv, cohort.parquet. Hazards are relative; they and apnea are only there for nights with 4 h of sleep and no more than one modality missing."
         }
     }
 }

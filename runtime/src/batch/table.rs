@@ -13,6 +13,8 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::Type;
 
+use crate::sink::no_formula;
+
 /// The values of one column; all columns of a table have as many.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Values {
@@ -58,7 +60,7 @@ impl Values {
             value.map_or("".into(), |value| value.to_string().into())
         }
         match self {
-            Values::Text(values) => values[row].as_deref().map_or("".into(), harmless),
+            Values::Text(values) => values[row].as_deref().map_or("".into(), no_formula),
             Values::Count(values) => shown(values[row]),
             Values::Number(values) => shown(values[row].filter(|value| value.is_finite())),
             Values::Single(values) => shown(values[row].filter(|value| value.is_finite())),
@@ -90,7 +92,7 @@ impl Table {
         let write = |writer: &mut csv::Writer<_>, fields: Vec<Cow<'_, str>>| {
             writer.write_record(fields.iter().map(|field| field.as_bytes()))
         };
-        write(&mut writer, self.columns.iter().map(|c| harmless(&c.name)).collect())?;
+        write(&mut writer, self.columns.iter().map(|c| no_formula(&c.name)).collect())?;
         for row in 0..self.rows() {
             write(&mut writer, self.columns.iter().map(|c| c.values.field(row)).collect())?;
         }
@@ -155,13 +157,6 @@ fn write_column<W: Write + Send, D: DataType>(
     column.close()
 }
 
-/// `text` as a field that no spreadsheet takes for a formula.
-fn harmless(text: &str) -> Cow<'_, str> {
-    const FORMULA: [char; 10] =
-        ['=', '+', '-', '@', '\t', '\r', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
-    if text.starts_with(FORMULA) { format!("'{text}").into() } else { text.into() }
-}
-
 #[cfg(test)]
 mod tests {
     use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -192,8 +187,8 @@ mod tests {
         let want = "recording,'=1+1,tst_min,hazard_250.2\n\
                     '=cmd|' /C calc'!A0,-3,0.1,\n\"a,\"\"b\"\"\n\",,,-0.1\n";
         assert_eq!(String::from_utf8(csv).expect("UTF-8"), want);
-        assert_eq!(harmless("-1"), "'-1");
-        assert_eq!(harmless("a=b"), "a=b");
+        assert_eq!(no_formula("-1"), "'-1");
+        assert_eq!(no_formula("a=b"), "a=b");
     }
 
     #[test]

@@ -144,7 +144,7 @@ impl Bed<'_> {
                 "stopped; 'sfm-stream recover {out}' runs the final pass, the same command goes on"
             ));
         }
-        Ok(())
+        output::whole(&output.sinks)
     }
 
     fn open_output(
@@ -193,8 +193,12 @@ impl Bed<'_> {
         }
         // The source ends when the links do, so that the last samples are staged.
         let never = AtomicBool::new(false);
-        let mut around =
-            Surroundings { emit: &mut |event| send(event), progress: &mut |_| (), stop: &never };
+        let mut around = Surroundings {
+            emit: &mut |event| send(event),
+            progress: &mut |_| (),
+            stop: &never,
+            lights: &|| Lights::of(recording),
+        };
         let mut journal_failed = false;
         let session = LiveSession {
             settled,
@@ -208,7 +212,6 @@ impl Bed<'_> {
                 }
             },
             load,
-            lights: &|| Lights::of(recording),
         };
         let options = self.options();
         let (montage, network) = (&study.montage, &self.setup.network);
@@ -242,8 +245,8 @@ impl Bed<'_> {
         live.log.truncate(0);
         live.log.shrink();
         output.sinks.wait_when_full();
-        let lights = Lights::of(recording);
-        let mut recording = source::open(recording).map_err(Failure::input)?;
+        let path = recording;
+        let mut recording = source::open(path).map_err(Failure::input)?;
         recording.select(&study.used());
         study.started.duration_s = recording.info().duration_s;
         study.begin(Pass::Final, |event| output.send(event));
@@ -256,8 +259,9 @@ impl Bed<'_> {
                 progress.iter_mut().for_each(|progress| progress.at(position_s));
             },
             stop: self.stop,
+            lights: &|| Lights::of(path),
         };
-        let options = Options { stats: Some(live.stats.clone()), lights, ..self.options() };
+        let options = Options { stats: Some(live.stats.clone()), ..self.options() };
         let (montage, network) = (&study.montage, &self.setup.network);
         let last = final_pass(&mut recording, montage, network, &options, &mut around);
         progress.into_iter().for_each(Progress::finish);

@@ -11,6 +11,9 @@ use crate::service::{log, stop as signals};
 /// Delivers what waits in `dir`, until nothing does or the user ends it.
 pub(super) fn run(dir: &Path, publish: &PublishArgs) -> Result<(), Failure> {
     publish.check().map_err(Failure::usage)?;
+    if publish.mqtt.is_none() && publish.nats.is_none() {
+        return Err(Failure::usage("no server given; use --mqtt URL or --nats URL".to_owned()));
+    }
     log::init(None).map_err(Failure::usage)?;
     let stop = Arc::new(AtomicBool::new(false));
     signals::on_signal(stop.clone()).map_err(Failure::run)?;

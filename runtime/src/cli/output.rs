@@ -127,14 +127,21 @@ impl Output {
         }
     }
 
-    /// Waits until everything is written. Returns the failures that were kept, and what became of
-    /// stdout.
+    /// Waits until everything is written. Returns the failures that were kept, and whether stdout and
+    /// the files got all there is.
     pub fn finish(mut self) -> (Vec<String>, Result<(), Failure>) {
         for failure in self.sinks.finish() {
             tell(&mut self.kept, failure);
         }
-        (self.kept.unwrap_or_default(), self.shown)
+        let written = self.shown.and_then(|()| whole(&self.sinks));
+        (self.kept.unwrap_or_default(), written)
     }
+}
+
+/// Whether the files got all there is.
+pub(super) fn whole(sinks: &Sinks) -> Result<(), Failure> {
+    let what = "files of the output are missing or not whole, as the warnings say";
+    if sinks.is_whole() { Ok(()) } else { Err(Failure::run(what.to_owned())) }
 }
 
 fn tell(kept: &mut Option<Vec<String>>, failure: String) {

@@ -41,8 +41,8 @@ pub(super) struct Replayed {
     pub changed: Option<StageChanges>,
     /// Sinks that failed, if the user was not told yet.
     pub failures: Vec<String>,
-    /// What became of stdout.
-    shown: Result<(), Failure>,
+    /// Whether stdout and the files got all there is.
+    written: Result<(), Failure>,
 }
 
 /// Replays `file`.
@@ -89,13 +89,7 @@ impl<'a> Replay<'a> {
             args,
             recording,
             study,
-            options: Options {
-                demographics,
-                speed,
-                signals,
-                lights: Lights::of(file),
-                stats: None,
-            },
+            options: Options { demographics, speed, signals, stats: None },
             file: file.to_owned(),
             out_dir: out_dir.to_owned(),
             quiet: false,
@@ -112,9 +106,7 @@ impl<'a> Replay<'a> {
     fn show(&mut self, more: Vec<Box<dyn Sink>>, stop: &AtomicBool) -> Result<(), Failure> {
         self.study.explain();
         let replayed = self.run(more, stop)?;
-        if self.args.json {
-            replayed.shown?;
-        } else {
+        if !self.args.json {
             let (night, labels) = (&replayed.outcome.night, &self.setup.labels);
             let (started, changed) = (&self.study.started, replayed.changed);
             show(&summary::table(night, started, labels, &self.out_dir, changed))?;
@@ -122,7 +114,7 @@ impl<'a> Replay<'a> {
         if stop.load(Ordering::Relaxed) {
             return Err(interrupted(&self.out_dir));
         }
-        Ok(())
+        replayed.written
     }
 
     /// Runs the passes that the arguments ask for into their sinks and `more`. A `stop` ends the
@@ -146,9 +138,9 @@ impl<'a> Replay<'a> {
         sinks.extend(more);
         let mut output = Output::start(sinks, WhenFull::Wait, self.args.json, self.quiet)?;
         let result = self.passes(self.args.pass.unwrap_or(Passes::Both), &mut output, stop);
-        let (failures, shown) = output.finish();
+        let (failures, written) = output.finish();
         let (outcome, changed) = result?;
-        Ok(Replayed { outcome, changed, failures, shown })
+        Ok(Replayed { outcome, changed, failures, written })
     }
 
     fn passes(
@@ -161,7 +153,12 @@ impl<'a> Replay<'a> {
             let begun = Instant::now();
             if !self.recording.info().preprocessed {
                 let mut ignore = |_| ();
-                let mut around = Surroundings { emit: &mut |_| (), progress: &mut ignore, stop };
+                let mut around = Surroundings {
+                    emit: &mut |_| (),
+                    progress: &mut ignore,
+                    stop,
+                    lights: &Lights::default,
+                };
                 let (montage, network) = (&self.study.montage, &self.setup.network);
                 let stats = measure(&mut self.recording, montage, network, &mut around);
                 self.options.stats = Some(stats.map_err(|e| failed(e, &self.out_dir))?);
@@ -192,12 +189,15 @@ impl<'a> Replay<'a> {
     ) -> Result<PassOutcome, Failure> {
         self.study.begin(pass, |event| output.send(event));
         let mut progress = self.study.progress(!self.quiet && !self.args.tui.tui, begun);
+        let (file, preprocessed) = (&self.file, self.recording.info().preprocessed);
+        let lights = || if preprocessed { Lights::default() } else { Lights::of(file) };
         let mut around = Surroundings {
             emit: &mut |event| output.send(event),
             progress: &mut |position_s| {
                 progress.iter_mut().for_each(|progress| progress.at(position_s));
             },
             stop,
+            lights: &lights,
         };
         let carry_out = match pass {
             Pass::Live => live_pass,

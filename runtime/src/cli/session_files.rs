@@ -104,6 +104,8 @@ impl Place {
         let Place::Cut(saved) = self else { return args };
         args.bundle = args.bundle.or_else(|| saved.bundle.clone());
         (args.age, args.sex) = (args.age.or(saved.age), args.sex.or(saved.sex));
+        args.report = args.report.or(saved.report.clone());
+        args.formats = args.formats.or(saved.formats.clone());
         let channels = &mut args.channels;
         if channels.map.is_empty() {
             channels.map.clone_from(&saved.map);
@@ -166,6 +168,7 @@ pub(super) fn create(
     saved.bundle_sha256 = setup.bundle.sha256();
     (saved.age, saved.sex) = (args.age, args.sex);
     saved.map.clone_from(&args.channels.map);
+    (saved.report, saved.formats) = (args.report.clone(), args.formats.clone());
     saved.channel_groups.clone_from(&args.channels.channel_groups);
     saved.channel_rules.clone_from(&args.channels.channel_rules);
     let recorder = Recorder::create(out, &signals, start).map_err(Failure::run)?;

@@ -6,16 +6,14 @@ use std::path::Path;
 
 use sfm_models::SleepStage;
 
-use crate::event::{ApneaEstimate, Night, OvernightRisk, Pass, Started};
+use crate::event::{ApneaEstimate, Night, Pass, Started};
+use crate::hazards::{self, Hazard, NoGround, Withheld};
 use crate::montage::is_hidden;
 use crate::sink::Labels;
 use crate::statistics::SleepStatistics;
 
 /// Columns of the output.
 const WIDTH: usize = 80;
-
-/// Hazards shown.
-const TOP: usize = 10;
 
 /// How many epochs have another stage after the final pass than after the live one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,10 +43,8 @@ pub fn table(
         );
         push_wrapped(&mut text, "\n", "", &line);
     }
-    if let Some(risk) = &night.risk {
-        push_risk(&mut text, risk, labels);
-    }
-    if let Some(apnea) = &night.apnea {
+    push_risk(&mut text, night, labels);
+    if let Some(apnea) = night.apnea.as_ref().filter(|_| night.is_ground().is_ok()) {
         push_apnea(&mut text, apnea);
     }
     for (index, note) in night.notes.iter().enumerate() {
@@ -100,40 +96,36 @@ fn percent(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"))
 }
 
-fn push_risk(text: &mut String, risk: &OvernightRisk, labels: &Labels) {
-    // A note of the night says why there are none.
-    if risk.log_hazards.is_empty() {
-        return;
-    }
-    if labels.is_empty() {
-        let line = format!(
-            "{} relative log-hazards without names; they are in risk.csv.",
-            risk.log_hazards.len()
-        );
-        push_wrapped(text, "\nOvernight risk: ", "  ", &line);
-        return;
-    }
-    let mut order: Vec<(usize, f32)> =
-        risk.log_hazards.iter().copied().enumerate().filter(|(_, h)| h.is_finite()).collect();
-    order.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+/// The highest hazards, as in the report, or why there are none.
+fn push_risk(text: &mut String, night: &Night, labels: &Labels) {
+    let why = match hazards::highest(night) {
+        Ok((hazards, all)) => return push_hazards(text, &hazards, all, labels),
+        // A note of the night says why.
+        Err(Withheld::NotComputed) => return,
+        Err(Withheld::NoGround(NoGround::LittleSleep)) => "they need 4 h of sleep",
+        Err(Withheld::NoGround(NoGround::Modalities)) => "two kinds of signals or more are missing",
+        Err(Withheld::NoCohort) => "the bundle brings no cohort to compare them with",
+    };
+    let line = format!("no relative hazards are shown: {why}. They are in risk.csv.");
+    push_wrapped(text, "\nOvernight risk: ", "  ", &line);
+}
+
+fn push_hazards(text: &mut String, hazards: &[Hazard], all: usize, labels: &Labels) {
     let line = format!(
-        "the {} highest of {} relative log-hazards. They order people, they are no \
-         probabilities and no diagnosis.",
-        order.len().min(TOP),
-        risk.log_hazards.len()
+        "the {} highest of {all} relative log-hazards by percentile in the bundle's cohort. They order \
+         people, they are no probabilities and no diagnosis.",
+        hazards.len(),
     );
     push_wrapped(text, "\nOvernight risk: ", "  ", &line);
-    let _ = writeln!(text, "  log-hazard  percentile  phecode   phenotype");
-    for (index, log_hazard) in order.into_iter().take(TOP) {
-        let (phecode, phenotype) =
-            labels.get(index).map_or(("", ""), |(code, name)| (code.as_str(), name.as_str()));
-        let percentile = risk.percentiles.as_ref().and_then(|p| p.get(index).copied());
-        let percentile = percentile
-            .filter(|p| p.is_finite())
-            .map_or_else(|| "-".to_owned(), |percentile| format!("{percentile:.1}"));
+    let _ = writeln!(text, "  percentile  log-hazard  phecode   phenotype");
+    for &Hazard { index, log_hazard, percentile } in hazards {
+        let unnamed = format!("label {index}, without a name");
+        let (phecode, phenotype) = labels
+            .get(index)
+            .map_or(("-", unnamed.as_str()), |(code, name)| (code.as_str(), name.as_str()));
         let _ = writeln!(
             text,
-            "  {log_hazard:>10.3}  {percentile:>10}  {:<8}  {}",
+            "  {percentile:>10.1}  {log_hazard:>10.3}  {:<8}  {}",
             cut(phecode, 8),
             cut(phenotype, 44)
         );
@@ -193,7 +185,10 @@ fn push_wrapped(text: &mut String, first: &str, rest: &str, paragraph: &str) {
 
 #[cfg(test)]
 mod tests {
+    use sfm_models::Modality;
+
     use super::*;
+    use crate::event::OvernightRisk;
 
     fn night(letters: &str) -> Night {
         let hypnogram: Vec<_> = letters
@@ -201,13 +196,8 @@ mod tests {
             .map(|letter| SleepStage::ALL.get("W123R".find(letter)?).copied())
             .collect();
         Night {
-            pass: Pass::Final,
             statistics: SleepStatistics::from_hypnogram(&hypnogram),
-            lights: Default::default(),
-            risk: None,
-            apnea: None,
-            ledger: vec![],
-            notes: vec![],
+            ..Night::empty(Pass::Final)
         }
     }
 
@@ -257,9 +247,10 @@ Research software, not a medical device.
 
     #[test]
     fn the_highest_hazards_come_first_and_names_are_harmless() {
-        let mut night = night("W2");
+        let mut night = night(&"2".repeat(480));
         let hazards = (0..12).map(|k| k as f32 / 4.0).chain([f32::NAN, -1.0]).collect();
-        night.risk = risk(hazards, None);
+        let percentiles = (0..14).map(|k| 5.0 * k as f32).collect();
+        night.risk = risk(hazards, Some(percentiles));
         let mut labels: Vec<_> =
             (0..14).map(|k| (format!("{k}.1"), format!("Disease {k}"))).collect();
         labels[11].1 =
@@ -267,11 +258,12 @@ Research software, not a medical device.
         let text = table(&night, &started(), &labels, Path::new("out"), None);
         let rows: Vec<_> =
             text.lines().skip_while(|line| !line.contains("phenotype")).skip(1).take(11).collect();
+        assert_eq!(rows[0], "        65.0      -1.000  13.1      Disease 13");
         assert_eq!(
-            rows[0],
-            "       2.750           -  11.1      Red\u{fffd}[31m\u{fffd}alert\u{fffd} with a name that is longer…"
+            rows[1],
+            "        55.0       2.750  11.1      Red\u{fffd}[31m\u{fffd}alert\u{fffd} with a name that is longer…"
         );
-        assert_eq!(rows[9], "       0.500           -  2.1       Disease 2");
+        assert_eq!(rows[9], "        15.0       0.750  3.1       Disease 3");
         assert_eq!(rows[10], "", "ten of them");
         assert!(text.contains("no probabilities and no diagnosis"));
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
@@ -295,7 +287,11 @@ Research software, not a medical device.
         assert!(text.contains("Sleep onset latency (SOL)            -         N3"), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
         night.risk = risk(vec![1.0, 2.0], Some(vec![3.0, 4.0]));
-        let text = table(&night, &started, &[], Path::new("out"), None);
-        assert!(text.contains("2 relative log-hazards without names; they are in risk.csv"));
+        let said = |night: &Night| table(night, &started, &[], Path::new("out"), None);
+        assert!(said(&night).contains("no relative hazards are shown: they need 4 h of sleep."));
+        night.statistics.tst_min = 240.0;
+        assert!(said(&night).contains("  label 1, without a name\n"));
+        night.missing = vec![Modality::Emg, Modality::Ekg];
+        assert!(said(&night).contains("two kinds of signals or more are missing"));
     }
 }

@@ -120,6 +120,10 @@ impl Sink for TuiSink {
         "the terminal".to_owned()
     }
 
+    fn is_output(&self) -> bool {
+        false
+    }
+
     fn take(&mut self, event: &Event) -> Result<(), SinkError> {
         locked(&self.state).take(event);
         Ok(())

@@ -2,7 +2,7 @@
 //! knows times of day, and no replay repeats it. One JSON object a line in `session.jsonl`.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -13,6 +13,8 @@ use crate::sink::json_text;
 
 /// The log's name in a session's folder.
 pub const FILE_NAME: &str = "session.jsonl";
+/// No line is longer.
+const MAX_LINE_BYTES: u64 = 1 << 16;
 
 /// Appends to `session.jsonl`.
 #[derive(Debug)]
@@ -22,13 +24,15 @@ pub struct SessionLog {
 }
 
 impl SessionLog {
-    /// Opens the log of `dir`, behind what is there.
+    /// Opens the log of `dir`, behind what is there. A line that was cut, by a kill or a full disk, is
+    /// taken away: the next one would be glued to it.
     ///
     /// # Errors
     /// One sentence with the file.
     pub fn open(dir: &Path) -> Result<Self, String> {
         let path = dir.join(FILE_NAME);
-        match OpenOptions::new().create(true).append(true).open(&path) {
+        let opened = OpenOptions::new().create(true).read(true).append(true).open(&path);
+        match opened.and_then(|file| cut_to_lines(&file).map(|()| file)) {
             Ok(file) => Ok(Self { path, file: Some(file) }),
             Err(e) => Err(format!("{}: cannot be written ({e})", path.display())),
         }
@@ -39,8 +43,21 @@ impl SessionLog {
     pub fn write(&mut self, line: &LogLine) -> Option<String> {
         let json = json_text(line).ok()?;
         let failure = self.file.as_mut()?.write_all(json.as_bytes()).err()?;
-        self.file = None;
+        self.file.take().as_ref().map(cut_to_lines);
         Some(format!("{}: cannot be written ({failure})", self.path.display()))
+    }
+}
+
+/// Takes away what is behind the last line of `file`, looking back no further than a line is long.
+fn cut_to_lines(mut file: &File) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    let mut tail = Vec::new();
+    file.seek(SeekFrom::Start(length.saturating_sub(MAX_LINE_BYTES)))?;
+    file.read_to_end(&mut tail)?;
+    match tail.iter().rposition(|&byte| byte == b'\n') {
+        Some(last) => file.set_len(length - (tail.len() - last - 1) as u64),
+        None if length <= MAX_LINE_BYTES => file.set_len(0),
+        None => Ok(()),
     }
 }
 
@@ -354,6 +371,30 @@ impl SessionEvent {
             Recorder { recording, .. } => !recording,
             SessionEvent::Contact { lead_off, .. } => *lead_off,
             _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_line_is_taken_away_before_the_log_goes_on() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join(FILE_NAME);
+        let ended = |reason: &str| LogLine {
+            session_s: 1.0,
+            utc: "2026-01-02T22:00:00Z".to_owned(),
+            event: SessionEvent::Ended { reason: reason.to_owned() },
+        };
+        for (before, lines) in [("", 1), ("{}\n", 2), ("{}\n{\"half", 2), ("{\"half", 1)] {
+            std::fs::write(&path, before).expect("written");
+            let mut log = SessionLog::open(dir.path()).expect("opens");
+            assert_eq!(log.write(&ended("end of the night")), None);
+            let text = std::fs::read_to_string(&path).expect("read");
+            assert_eq!(text.lines().count(), lines, "{text}");
+            assert!(text.ends_with('\n') && !text.contains("half"), "{text}");
         }
     }
 }

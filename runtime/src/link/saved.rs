@@ -12,6 +12,8 @@ use super::ledger::{FrameLedger, SampleLedger};
 use super::session::SessionChannel;
 use crate::night::{Demographics, Sex};
 use crate::signal::SignalInfo;
+use crate::sink::formats::FormatArgs;
+use crate::sink::report::ReportArgs;
 
 /// The file's name in a session's folder.
 pub const FILE_NAME: &str = "session.json";
@@ -42,6 +44,12 @@ pub struct SavedSession {
     pub channel_groups: Option<PathBuf>,
     /// As `--channel-rules`.
     pub channel_rules: Option<PathBuf>,
+    /// The report and its like that are wanted.
+    #[serde(default)]
+    pub report: ReportArgs,
+    /// `--format` and its like.
+    #[serde(default)]
+    pub formats: FormatArgs,
     /// What is recorded, in the recording's order.
     pub channels: Vec<SavedChannel>,
     /// The session came to its end.
@@ -95,6 +103,8 @@ impl SavedSession {
             map: Vec::new(),
             channel_groups: None,
             channel_rules: None,
+            report: ReportArgs::default(),
+            formats: FormatArgs::default(),
             channels: channels.iter().map(SavedChannel::new).collect(),
             ended: false,
             frames: FrameLedger::default(),

@@ -1,14 +1,14 @@
 //! The end of a pass: statistics, risk, ledger, and what the user should know of how they came
 //! about.
 
-use sfm_models::SleepStage;
+use sfm_models::{Modality, SleepStage};
 
+use super::watch::Watch;
 use super::{Network, Options, PassOutcome, PipelineError, Surroundings};
 use crate::dsp::normalize::ChannelStats;
 use crate::encode::TokenLog;
 use crate::event::{Event, Night, OvernightRisk, Pass, SleepEpoch};
 use crate::intake::Intake;
-use crate::lights::Lights;
 use crate::statistics::SleepStatistics;
 
 /// Statistics, risk and ledger: the last event of a pass.
@@ -18,7 +18,7 @@ pub(super) fn conclude(
     options: &Options,
     intake: &Intake,
     (hypnogram, log, stats): (Vec<SleepEpoch>, TokenLog, Vec<Option<ChannelStats>>),
-    lights: Lights,
+    watch: &Watch,
     around: &mut Surroundings<'_>,
 ) -> Result<PassOutcome, PipelineError> {
     let risk = match &network.risk {
@@ -30,12 +30,21 @@ pub(super) fn conclude(
         None => None,
     };
     let stages: Vec<Option<SleepStage>> = hypnogram.iter().map(|e| e.stage).collect();
-    let counted = lights.epochs(stages.len()).unwrap_or(0..stages.len());
-    let notes = notes(pass, network, intake, &log, risk.as_ref());
+    let lights = (around.lights)();
+    let counted = lights.epochs(stages.len());
+    let mut notes = notes(pass, network, intake, &log, risk.as_ref());
+    notes.extend(
+        lights
+            .unread
+            .iter()
+            .map(|why| format!("when the lights went off and on is not known: {why}")),
+    );
     let night = Night {
         pass,
-        statistics: SleepStatistics::from_hypnogram(&stages[counted]),
+        statistics: SleepStatistics::from_hypnogram(&stages[counted.clone()]),
         lights,
+        counted,
+        missing: missing(watch, intake, stages.len()),
         risk,
         apnea,
         ledger: intake.ledger(),
@@ -43,6 +52,13 @@ pub(super) fn conclude(
     };
     (around.emit)(Event::Night(Box::new(night.clone())));
     Ok(PassOutcome { hypnogram, log, stats, night, skipped_epochs: 0 })
+}
+
+/// Modalities without a channel, and those lost for more than half of `epochs`.
+fn missing(watch: &Watch, intake: &Intake, epochs: usize) -> Vec<Modality> {
+    let has_channel = |m: Modality| intake.modalities.iter().any(|found| found.modality == m);
+    let is_missing = |m: &Modality| !has_channel(*m) || 2 * watch.lost_epochs(*m) > epochs;
+    Modality::ALL.into_iter().filter(is_missing).collect()
 }
 
 /// What the user should know about how this night was computed.

@@ -32,7 +32,7 @@ pub(super) struct Live<'n, 's> {
     encoded: bool,
     /// The signals of each epoch so far.
     signals: Vec<EpochSignal>,
-    watch: Watch,
+    pub(super) watch: Watch,
     /// The settled score of every epoch.
     pub(super) hypnogram: Vec<SleepEpoch>,
     /// Patches taken from the intake, and the first of the open window.

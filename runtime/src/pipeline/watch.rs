@@ -11,11 +11,18 @@ use crate::staging::EPOCH_S;
 pub(super) struct Watch {
     pass: Pass,
     lost: [bool; Modality::COUNT],
+    /// Epochs of which nothing of a modality was present.
+    lost_epochs: [usize; Modality::COUNT],
 }
 
 impl Watch {
     pub(super) fn new(pass: Pass) -> Self {
-        Self { pass, lost: [false; Modality::COUNT] }
+        Self { pass, lost: [false; Modality::COUNT], lost_epochs: [0; Modality::COUNT] }
+    }
+
+    /// Epochs so far of which nothing of a modality with channels was present.
+    pub(super) fn lost_epochs(&self, modality: Modality) -> usize {
+        self.lost_epochs[modality.index()]
     }
 
     /// Tells what is to be told of epoch `epoch`, of which `part` (0 to 1) is in the recording, to
@@ -31,6 +38,7 @@ impl Watch {
     ) -> f32 {
         let pass = self.pass;
         for (modality, present) in modalities {
+            self.lost_epochs[modality.index()] += usize::from(!present);
             let lost = &mut self.lost[modality.index()];
             // The end of a recording is no loss: channels end a sample or a patch apart.
             if *lost != present || (!present && part < 1.0) {

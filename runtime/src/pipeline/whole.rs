@@ -20,7 +20,7 @@ pub(super) struct Final<'a> {
     lanes: Vec<Vec<Lane>>,
     pub(super) log: TokenLog,
     signals: Vec<EpochSignal>,
-    watch: Watch,
+    pub(super) watch: Watch,
     taken: u64,
 }
 

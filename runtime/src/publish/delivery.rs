@@ -286,9 +286,12 @@ impl MessageSink {
         if waiting > 0 {
             let why = state.problem.as_deref().unwrap_or("there was no more time");
             let folder = path.parent().unwrap_or(path).display();
+            // `mqtt.outbox`, `nats.outbox`
+            let kind = path.file_stem().unwrap_or_default().display();
             parts.push(format!(
-                "{waiting} messages wait in {} ({why}); 'sfm-stream deliver {folder}' sends them, and so does the next run there",
-                path.display()
+                "{waiting} messages wait in {} ({why}); 'sfm-stream deliver {folder} --{kind} {}' sends them, and so does the next run there",
+                path.display(),
+                self.server
             ));
         }
         if outbox.left_out() > 0 {
@@ -325,6 +328,10 @@ impl MessageSink {
 impl Sink for MessageSink {
     fn name(&self) -> String {
         self.server.clone()
+    }
+
+    fn is_output(&self) -> bool {
+        false
     }
 
     fn take(&mut self, event: &Event) -> Result<(), SinkError> {

@@ -122,6 +122,10 @@ impl Sink for FrameSink {
         format!("frames to {}", self.server)
     }
 
+    fn is_output(&self) -> bool {
+        false
+    }
+
     fn take(&mut self, event: &Event) -> Result<(), SinkError> {
         match event {
             Event::Started(started) => {

@@ -47,6 +47,10 @@ impl Sink for LslSink {
         self.name.clone()
     }
 
+    fn is_output(&self) -> bool {
+        false
+    }
+
     fn take(&mut self, event: &Event) -> Result<(), SinkError> {
         if let Event::Epoch(epoch) = event
             && epoch.pass == Pass::Live

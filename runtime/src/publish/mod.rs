@@ -157,9 +157,6 @@ impl PublishArgs {
         self.check()?;
         let broker = self.broker("")?.map(|target| (MQTT_OUTBOX, target));
         let server = self.server("")?.map(|target| (NATS_OUTBOX, target));
-        if broker.is_none() && server.is_none() {
-            return Err("no server given; use --mqtt URL or --nats URL".to_owned());
-        }
         let may_go_on = dir.join(saved::FILE_NAME).exists();
         let mut delivered = 0;
         for (name, target) in broker.into_iter().chain(server) {

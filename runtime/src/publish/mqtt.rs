@@ -218,7 +218,8 @@ impl<'a> Delivery<'a> {
 
     fn say(&mut self, status: &str, body: String) {
         let Some(pulse) = &self.pulse else { return };
-        let id = format!("{}-{status}", self.broker.client_id);
+        let id =
+            format!("{}-{status}-{:08x}", self.broker.client_id, crc32fast::hash(body.as_bytes()));
         self.send(&Message { id, topic: pulse.topic.clone(), retain: true, body }, None);
     }
 

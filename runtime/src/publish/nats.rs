@@ -17,8 +17,12 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::stream::{Config, StorageType};
 use async_nats::{Client, ConnectOptions};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::delivery::{Delivering, GOODBYE_WITHIN, Pause, Shared};
 use super::frames::Frames;
@@ -34,6 +38,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(24 * 3600);
 /// The stream that is made here forgets the oldest messages beyond this.
 const STREAM_BYTES: i64 = 1 << 30;
+
+/// A server's first line is not longer.
+const MAX_INFO_BYTES: u64 = 1 << 16;
 
 /// What of a study a stream stores.
 const LEAVES: [&str; 8] =
@@ -58,7 +65,7 @@ pub struct Server {
 impl Server {
     fn options(&self, shared: &Arc<Shared>) -> Result<ConnectOptions, String> {
         let theirs = shared.clone();
-        let name = self.address.to_string();
+        let (address, tls) = (self.address.clone(), self.tls.clone());
         let mut options = ConnectOptions::new()
             .name("sfm-stream")
             .retry_on_initial_connect()
@@ -67,16 +74,23 @@ impl Server {
                 Duration::from_millis(250 << attempts.min(5)).min(Duration::from_secs(5))
             })
             .event_callback(move |event| {
-                use async_nats::Event::{ClientError, Connected, Disconnected, ServerError};
-                match &event {
-                    Connected => theirs.connected(),
-                    Disconnected | ClientError(_) | ServerError(_) => {
-                        theirs.problem(format!("{name}: {event}"));
+                let (theirs, address, tls) = (theirs.clone(), address.clone(), tls.clone());
+                async move {
+                    use async_nats::Event::{ClientError, Connected, Disconnected, ServerError};
+                    match &event {
+                        Connected => theirs.connected(),
+                        ClientError(_) => {
+                            let why = obstacle(&address, tls).await;
+                            let why = why.unwrap_or_else(|| event.to_string());
+                            theirs.problem(format!("{address}: {why}"));
+                        }
+                        Disconnected | ServerError(_) => {
+                            theirs.problem(format!("{address}: {event}"));
+                        }
+                        _ => {}
                     }
-                    _ => {}
+                    theirs.wake();
                 }
-                theirs.wake();
-                std::future::ready(())
             });
         if let Some(tls) = &self.tls {
             options = options.require_tls(true).tls_client_config(ClientConfig::clone(tls));
@@ -112,6 +126,27 @@ impl Server {
         let made = context.create_stream(config).await;
         made.map(|_| ())
             .map_err(|e| format!("no stream takes {prefix}.*.epoch, and none can be made ({e})"))
+    }
+}
+
+/// What is in the way of a connection to `address`, found by trying: the client says "IO error" of all
+/// of it. `None` if nothing is.
+async fn obstacle(address: &Address, tls: Option<Arc<ClientConfig>>) -> Option<String> {
+    let attempt = async {
+        let mut stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
+        let mut info = String::new();
+        BufReader::new(&mut stream).take(MAX_INFO_BYTES).read_line(&mut info).await?;
+        let Some(tls) = tls else {
+            let wants_tls = info.contains("\"tls_required\":true");
+            return Ok(wants_tls.then(|| "the server wants TLS; use tls://".to_owned()));
+        };
+        let name = ServerName::try_from(address.host.clone()).map_err(std::io::Error::other)?;
+        TlsConnector::from(tls).connect(name, stream).await.map(|_| None)
+    };
+    match timeout(ANSWER_WITHIN, attempt).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some("it does not answer".to_owned()),
     }
 }
 

@@ -64,11 +64,12 @@ pub async fn until_due(pulse: &Option<Pulse>) {
     }
 }
 
-/// What is worth a message when it changes: all but ages, sizes and the epoch.
+/// What is worth a message when it changes: all but the epoch and figures that always change.
 fn essence(report: Option<&BedReport>) -> String {
     let Some(bed) = report else { return String::new() };
-    let told = json!([bed.status, bed.phase, bed.recorder, bed.links, bed.links_up]);
-    format!("{told} {}", bed.reasons.len())
+    let reasons: String = bed.reasons.concat().chars().filter(|c| !c.is_ascii_digit()).collect();
+    let told = json!([bed.status, bed.phase, bed.recorder, bed.links, bed.links_up, reasons]);
+    told.to_string()
 }
 
 fn text(status: &str, why: &str, bed: Option<BedReport>) -> String {

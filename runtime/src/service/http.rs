@@ -1,15 +1,17 @@
-//! `GET /metrics` and `GET /healthz`. It answers one request a connection. It refuses requests with a body, more than [`MAX_CONNECTIONS`] at a time, clients
+//! `GET /metrics` and `GET /healthz`. It answers one request a connection. It refuses requests with a
+//! body, requests to this machine under a foreign name, more than [`MAX_CONNECTIONS`] at a time, clients
 //! slower than [`MAX_DURATION`], and, where a token is set, whoever does not show it. Runs on the
 //! service's thread, so that no client can keep anything else waiting.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING,
-    WWW_AUTHENTICATE,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST,
+    TRANSFER_ENCODING, WWW_AUTHENTICATE,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
@@ -36,6 +38,8 @@ pub(super) struct Served {
     pub(super) beds: Arc<Beds>,
     /// What a request has to show.
     pub(super) token: Option<Token>,
+    /// Only this machine can reach the server.
+    pub(super) is_local: bool,
 }
 
 /// Answers until it is dropped.
@@ -60,6 +64,10 @@ async fn admit(State(served): State<Arc<Served>>, request: Request, next: Next) 
     let mut response = if !shows_token(served.token.as_ref(), headers) {
         let challenge = [(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
         (StatusCode::UNAUTHORIZED, challenge, "the token is missing or wrong\n").into_response()
+    } else if served.is_local
+        && !headers.get(HOST).is_none_or(|host| host.to_str().is_ok_and(is_this_machine))
+    {
+        (StatusCode::MISDIRECTED_REQUEST, NOT_HERE).into_response()
     } else if has_body(headers) {
         (StatusCode::PAYLOAD_TOO_LARGE, "no request takes a body\n").into_response()
     } else {
@@ -69,6 +77,21 @@ async fn admit(State(served): State<Arc<Served>>, request: Request, next: Next) 
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// What a request is told that names another host: a page of another site that had its name pointed
+/// here (DNS rebinding).
+pub(crate) const NOT_HERE: &str = "only localhost, 127.0.0.1 and [::1] are served here\n";
+
+/// Whether a `Host` header is this machine by a name that no DNS server gives out.
+pub(crate) fn is_this_machine(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || address.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 pub(crate) fn shows_token(token: Option<&Token>, headers: &HeaderMap) -> bool {

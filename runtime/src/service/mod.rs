@@ -118,7 +118,8 @@ impl Service {
             let _inside = runtime.enter();
             let listener = TcpListener::from_std(listener).map_err(refuse)?;
             let (metrics, token) = (telemetry::install()?, access.token);
-            server = Some((listener, Served { metrics, beds: beds.clone(), token }));
+            let is_local = bind::is_loopback(addr);
+            server = Some((listener, Served { metrics, beds: beds.clone(), token, is_local }));
         }
         let address = server.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
         let (end, ended) = oneshot::channel();

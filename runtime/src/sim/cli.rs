@@ -284,6 +284,7 @@ fn sensor_spec(
         link: link(args),
         one_way: args.one_way,
         drift_ppm: drift_ppm.unwrap_or_default(),
+        marks_lights: index == 0,
         from_s: args.from,
         duration_s,
         block_s: args.block_s,
@@ -317,7 +318,7 @@ fn summary(device: &DeviceReport) -> String {
         device.channels.iter().map(number).sum()
     };
     format!(
-        "bed {} device {}: {}; {} sessions, {} samples taken, {} lost, {} resent, {} duplicate, {} \
+        "bed {} device {:016x}: {}; {} sessions, {} samples taken, {} lost, {} resent, {} duplicate, {} \
          reordered, {} frames corrupted",
         device.bed,
         device.device,

@@ -355,7 +355,7 @@ impl Sensor {
             end_s: end_s - begin_s,
             taken: vec![0; self.samplers.len()],
         });
-        if is_first {
+        if is_first && self.spec.marks_lights {
             self.notes.push_back((start_s, Note::Mark(MarkKind::LightsOff)));
         }
     }

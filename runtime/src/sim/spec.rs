@@ -109,6 +109,8 @@ pub struct SensorSpec {
     /// How much too fast its clock is, parts per million: sample k lies at true time
     /// `k / (rate * (1 + drift))` after its first.
     pub drift_ppm: f64,
+    /// It says when the lights go off and on: one sensor of a bed does.
+    pub marks_lights: bool,
     /// Where in the recording it begins, seconds.
     pub from_s: f64,
     /// Recording time at which it ends, seconds.

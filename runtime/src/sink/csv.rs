@@ -1,6 +1,7 @@
 //! `hypnogram.csv`: one row an epoch, always the best known one. The file is written anew at
 //! every publication; a 24-h night is 2,880 rows.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -75,4 +76,11 @@ fn push_row(text: &mut String, epoch: &SleepEpoch) -> std::fmt::Result {
         write!(text, ",{probability:.6}")?;
     }
     writeln!(text, ",{:.4},{}", epoch.quality, epoch.status.as_str())
+}
+
+/// `text` as a field that no spreadsheet takes for a formula.
+pub(crate) fn no_formula(text: &str) -> Cow<'_, str> {
+    const FORMULA: [char; 10] =
+        ['=', '+', '-', '@', '\t', '\r', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
+    if text.starts_with(FORMULA) { format!("'{text}").into() } else { text.into() }
 }

@@ -67,11 +67,12 @@ impl Hdf5Sink {
     fn update(&mut self) -> Result<(), SinkError> {
         let before = self.in_place;
         let after = self.extent_with_pending();
-        if before.is_some() {
-            fs::copy(self.file.path(), self.file.part())
-                .map_err(|reason| self.file.cannot_write(reason))?;
-        }
-        self.write_part(before, after).map_err(|reason| self.file.cannot_write(reason))?;
+        let copied = before.map_or(Ok(0), |_| fs::copy(self.file.path(), self.file.part()));
+        let written = copied.map_err(|reason| self.file.cannot_write(reason)).and_then(|_| {
+            self.write_part(before, after).map_err(|reason| self.file.cannot_write(reason))
+        });
+        // The disk may be full: the other files need the room.
+        written.inspect_err(|_| self.file.give_up())?;
         self.file.put_in_place()?;
         self.in_place = Some(after);
         self.pending.clear();

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use sfm_models::ReferenceQuantiles;
 
 pub use self::csv::CsvSink;
+pub(crate) use self::csv::no_formula;
 pub use self::edf::EdfSink;
 pub use self::hdf5::Hdf5Sink;
 pub use self::jsonl::{JsonlSink, json_line, json_text};
@@ -36,6 +37,11 @@ use crate::service::health::Health;
 pub trait Sink: Send {
     /// The sink's name in messages, e.g. the file it writes.
     fn name(&self) -> String;
+
+    /// Whether a run is incomplete without what it writes, as without a file of the output folder.
+    fn is_output(&self) -> bool {
+        true
+    }
 
     /// Takes one event.
     ///

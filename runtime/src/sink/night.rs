@@ -1,11 +1,12 @@
 //! `night.json` (statistics, risk embedding, gap ledger, provenance) and `risk.csv`, written when
 //! a pass is over; a later pass replaces both.
 
-use std::fmt::Write;
 use std::path::Path;
 
 use serde::Serialize;
+use sfm_models::Modality;
 
+use super::no_formula;
 use super::replace::ReplacedFile;
 use super::{Labels, Sink, SinkError};
 use crate::event::{ApneaEstimate, ChannelLedger, Event, Night, OvernightRisk, Pass, Started};
@@ -29,6 +30,8 @@ struct NightFile<'a> {
     pass: Pass,
     statistics: &'a SleepStatistics,
     lights: &'a Lights,
+    counted_epochs: [usize; 2],
+    modalities_missing: &'a [Modality],
     risk: Option<&'a OvernightRisk>,
     apnea: Option<&'a ApneaEstimate>,
     gap_ledger: &'a [ChannelLedger],
@@ -69,6 +72,8 @@ impl NightSink {
             pass: night.pass,
             statistics: &night.statistics,
             lights: &night.lights,
+            counted_epochs: [night.counted.start, night.counted.end],
+            modalities_missing: &night.missing,
             risk: night.risk.as_ref(),
             apnea: night.apnea.as_ref(),
             gap_ledger: &night.ledger,
@@ -81,7 +86,7 @@ impl NightSink {
         self.night.write(&json)?;
         let risk = risk_csv(night.risk.as_ref(), &self.labels)
             .map_err(|reason| self.risk.cannot_write(reason))?;
-        self.risk.write(risk.as_bytes())
+        self.risk.write(&risk)
     }
 }
 
@@ -118,29 +123,24 @@ pub fn add_to_night(out_dir: &Path, name: &str, value: &impl Serialize) -> Resul
 }
 
 /// One row a hazard; the percentile is empty where the bundle brings no reference cohort.
-fn risk_csv(risk: Option<&OvernightRisk>, labels: &Labels) -> Result<String, std::fmt::Error> {
-    let mut text = String::from("label_idx,phecode,phenotype,log_hazard,percentile\n");
-    let Some(risk) = risk else { return Ok(text) };
-    for (index, log_hazard) in risk.log_hazards.iter().enumerate() {
+fn risk_csv(risk: Option<&OvernightRisk>, labels: &Labels) -> Result<Vec<u8>, csv::Error> {
+    let mut table = csv::Writer::from_writer(Vec::new());
+    table.write_record(["label_idx", "phecode", "phenotype", "log_hazard", "percentile"])?;
+    let hazards = risk.map_or(&[][..], |risk| &risk.log_hazards);
+    for (index, log_hazard) in hazards.iter().enumerate() {
         let (phecode, phenotype) =
             labels.get(index).map_or(("", ""), |(code, name)| (code.as_str(), name.as_str()));
-        write!(text, "{index},{},{},{log_hazard},", quoted(phecode), quoted(phenotype))?;
-        let percentile = risk.percentiles.as_ref().and_then(|p| p.get(index));
-        if let Some(percentile) = percentile.filter(|p| p.is_finite()) {
-            write!(text, "{percentile}")?;
-        }
-        text.push('\n');
+        let percentiles = risk.and_then(|risk| risk.percentiles.as_ref());
+        let percentile = percentiles.and_then(|p| p.get(index)).filter(|p| p.is_finite());
+        table.write_record([
+            index.to_string().as_str(),
+            &no_formula(phecode),
+            &no_formula(phenotype),
+            &log_hazard.to_string(),
+            &percentile.map_or_else(String::new, f32::to_string),
+        ])?;
     }
-    Ok(text)
-}
-
-/// A CSV field, quoted where RFC 4180 asks for it.
-fn quoted(field: &str) -> std::borrow::Cow<'_, str> {
-    if field.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", field.replace('"', "\"\"")).into()
-    } else {
-        field.into()
-    }
+    table.into_inner().map_err(|e| e.into_error().into())
 }
 
 #[cfg(test)]
@@ -159,13 +159,6 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_quoted_by_rfc_4180() {
-        assert_eq!(quoted("Atrial fibrillation"), "Atrial fibrillation");
-        assert_eq!(quoted("Fracture, \"hip\""), "\"Fracture, \"\"hip\"\"\"");
-        assert_eq!(quoted("two\nlines"), "\"two\nlines\"");
-    }
-
-    #[test]
     fn a_missing_label_or_percentile_is_an_empty_field() {
         let risk = OvernightRisk {
             embedding: vec![],
@@ -174,12 +167,12 @@ mod tests {
             tokens: 2,
             tokens_left_out: 0,
         };
-        let labels = [("427.2".to_owned(), "Fibrillation, atrial".to_owned())];
+        let labels = [("427.2".to_owned(), "Fibrillation, \"atrial\"".to_owned())];
         let csv = risk_csv(Some(&risk), &labels).expect("text");
         assert_eq!(
-            csv,
+            String::from_utf8(csv).expect("UTF-8"),
             "label_idx,phecode,phenotype,log_hazard,percentile\n\
-             0,427.2,\"Fibrillation, atrial\",-0.25,97.5\n1,,,1.5,\n"
+             0,427.2,\"Fibrillation, \"\"atrial\"\"\",-0.25,97.5\n1,,,1.5,\n"
         );
     }
 }

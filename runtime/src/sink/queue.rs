@@ -41,11 +41,18 @@ enum Message {
     CaughtUp(Sender<()>),
 }
 
+/// A sink that failed: what the user is told, and whether a file of the output is lost.
+struct Failed {
+    line: String,
+    is_output: bool,
+}
+
 /// The running sinks.
 #[derive(Debug)]
 pub struct Sinks {
     queue: Option<SyncSender<Message>>,
-    failures: Receiver<String>,
+    failures: Receiver<Failed>,
+    is_whole: bool,
     thread: Option<JoinHandle<()>>,
     when_full: WhenFull,
     dropped: u64,
@@ -72,6 +79,7 @@ impl Sinks {
         Ok(Sinks {
             queue: Some(queue),
             failures,
+            is_whole: true,
             thread: Some(thread),
             when_full,
             dropped: 0,
@@ -132,16 +140,24 @@ impl Sinks {
 
     /// What failed since the last call, one line a sink.
     pub fn failures(&mut self) -> Vec<String> {
-        self.failures.try_iter().collect()
+        let failed: Vec<Failed> = self.failures.try_iter().collect();
+        self.is_whole &= !failed.iter().any(|failed| failed.is_output);
+        failed.into_iter().map(|failed| failed.line).collect()
+    }
+
+    /// Whether every file of the output got all that belongs into it, as far as it is known.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// Waits until every event is written and returns what failed and was not yet reported.
-    pub fn finish(mut self) -> Vec<String> {
+    pub fn finish(&mut self) -> Vec<String> {
         let died = self.join();
         let mut lines = self.failures();
         if died {
             lines.push("the sinks' thread ended early; the output is incomplete".to_owned());
         }
+        self.is_whole &= !died && self.dropped == 0;
         if self.dropped > 0 {
             lines.push(format!(
                 "the disk was too slow: {} events are missing in the output",
@@ -170,7 +186,7 @@ impl Drop for Sinks {
 fn run(
     mut sinks: Vec<Box<dyn Sink>>,
     events: &Receiver<Message>,
-    report: &Sender<String>,
+    report: &Sender<Failed>,
     signals: &AtomicUsize,
 ) {
     let mut due: Option<Instant> = None;
@@ -209,17 +225,17 @@ fn run(
 /// this sink alone.
 fn each(
     sinks: &mut Vec<Box<dyn Sink>>,
-    report: &Sender<String>,
+    report: &Sender<Failed>,
     mut call: impl FnMut(&mut dyn Sink) -> Result<(), SinkError>,
 ) {
     sinks.retain_mut(|sink| {
-        let failure = match catch_unwind(AssertUnwindSafe(|| call(sink.as_mut()))) {
+        let line = match catch_unwind(AssertUnwindSafe(|| call(sink.as_mut()))) {
             Ok(Ok(())) => return true,
             Ok(Err(failure)) => failure.to_string(),
             Err(_) => format!("{}: its writer broke down; nothing more goes there", sink.name()),
         };
         // Nobody listens any more: there is nobody to tell.
-        let _ = report.send(failure);
+        let _ = report.send(Failed { line, is_output: sink.is_output() });
         false
     });
 }

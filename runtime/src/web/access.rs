@@ -3,7 +3,7 @@
 //! refused by its origin; where a token is set, a request shows it or the cookie that a browser
 //! got for it. Everything is compared before anything is answered.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use axum::extract::Request;
 use axum::http::header::{COOKIE, HOST, ORIGIN};
@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use subtle::ConstantTimeEq;
 
 use crate::service::bind::{Token, is_loopback};
-use crate::service::http::{has_body, shows_token};
+use crate::service::http::{NOT_HERE, has_body, is_this_machine, shows_token};
 
 /// What a browser's cookie stands for.
 const PURPOSE: &str = "sfm-stream live page";
@@ -46,10 +46,7 @@ impl Access {
             return Err((StatusCode::BAD_REQUEST, "the request names no host\n"));
         };
         if self.is_local && !is_this_machine(host) {
-            return Err((
-                StatusCode::MISDIRECTED_REQUEST,
-                "only localhost, 127.0.0.1 and [::1] are served here\n",
-            ));
+            return Err((StatusCode::MISDIRECTED_REQUEST, NOT_HERE));
         }
         let foreign = (StatusCode::FORBIDDEN, "pages of other sites may not use this one\n");
         match headers.get(ORIGIN) {
@@ -88,17 +85,6 @@ impl Access {
             format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age=3000000")
         })
     }
-}
-
-/// Whether a `Host` header is this machine by a name that no DNS server gives out.
-fn is_this_machine(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let address = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost")
-        || address.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 /// Whether an `Origin` is the host that was asked; by HTTPS where a proxy encrypts.

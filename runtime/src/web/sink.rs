@@ -16,6 +16,10 @@ impl Sink for WebSink {
         "the live page".to_owned()
     }
 
+    fn is_output(&self) -> bool {
+        false
+    }
+
     fn take(&mut self, event: &Event) -> Result<(), SinkError> {
         self.0.take(event);
         Ok(())

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use sfm_models::{Bundle, Modality, SleepStage};
 use sfm_runtime::event::{EpochStatus, Event, SleepEpoch};
 use sfm_runtime::infer::backend::{Backend, BackendChoice};
+use sfm_runtime::lights::Lights;
 use sfm_runtime::montage::{ChannelRules, Montage};
 use sfm_runtime::pipeline::{Network, Options, Surroundings, final_pass, live_pass};
 use sfm_runtime::source::{self, Source};
@@ -79,13 +80,23 @@ impl Replay {
                 provisional.push(stage);
             }
         };
-        let mut around = Surroundings { emit: &mut emit, progress: &mut |_| (), stop: &stop };
+        let mut around = Surroundings {
+            emit: &mut emit,
+            progress: &mut |_| (),
+            stop: &stop,
+            lights: &Lights::default,
+        };
         let mut options = Options::default();
         let live = live_pass(&mut recording, &montage, &self.network, &options, &mut around)
             .map_err(|e| named(&e))?;
         options.stats = Some(live.stats);
         recording.rewind();
-        let mut around = Surroundings { emit: &mut |_| (), progress: &mut |_| (), stop: &stop };
+        let mut around = Surroundings {
+            emit: &mut |_| (),
+            progress: &mut |_| (),
+            stop: &stop,
+            lights: &Lights::default,
+        };
         let last = final_pass(&mut recording, &montage, &self.network, &options, &mut around)
             .map_err(|e| named(&e))?;
         let stages = |epochs: &[SleepEpoch]| epochs.iter().map(|epoch| epoch.stage).collect();

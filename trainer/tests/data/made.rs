@@ -11,6 +11,7 @@ use sfm_models::{Bundle, Modality};
 use sfm_runtime::edf::{Continuity, EdfWriter, RecordingSpec, SampleFormat, SignalSpec};
 use sfm_runtime::event::{Event, WindowEmbedding};
 use sfm_runtime::infer::backend::{Backend, BackendChoice};
+use sfm_runtime::lights::Lights;
 use sfm_runtime::montage::ChannelRules;
 use sfm_runtime::pipeline::{self, Network, Options, PassOutcome, Surroundings};
 use sfm_runtime::source::{self, Source};
@@ -123,7 +124,12 @@ pub fn final_pass(path: &Path, network: &Network) -> Passed {
             windows.push(*window);
         }
     };
-    let mut around = Surroundings { emit: &mut emit, progress: &mut |_| (), stop: &stop };
+    let mut around = Surroundings {
+        emit: &mut emit,
+        progress: &mut |_| (),
+        stop: &stop,
+        lights: &Lights::default,
+    };
     let stats = pipeline::measure(&mut recording, &montage, network, &mut around).unwrap();
     recording.rewind();
     let options = Options { stats: Some(stats), ..Options::default() };

@@ -224,7 +224,9 @@ fn gap_lines(state: &State) -> Vec<Line<'static>> {
         return vec![Line::from("no gaps")];
     }
     let line = |trace: &Trace| {
-        Line::from(format!("{} gaps, {} s  {}", trace.gaps, figure(trace.missing_s), trace.label))
+        let gaps = if trace.gaps == 1 { "gap" } else { "gaps" };
+        let (count, missing) = (trace.gaps, figure(trace.missing_s));
+        Line::from(format!("{count} {gaps}, {missing} s  {}", trace.label))
     };
     with_gaps().map(line).collect()
 }

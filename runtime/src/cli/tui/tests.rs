@@ -117,7 +117,7 @@ fn the_picture_has_everything() {
         "0.75",
         "present 90 %, sound 50 %",
         "lead off: C4",
-        "1 gaps, 2.50 s  Airflow",
+        "1 gap, 2.50 s  Airflow",
         "warning: an odd header",
     ] {
         assert!(text.contains(wanted), "no '{wanted}' in\n{text}");

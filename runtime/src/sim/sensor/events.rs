@@ -141,7 +141,7 @@ impl Sensor {
             }
             Action::End => {
                 self.flush(out)?;
-                if self.is_usable() {
+                if self.is_usable() && self.spec.marks_lights {
                     self.say_note(at_s, Note::Mark(MarkKind::LightsOn));
                 }
                 self.finish("end", out);

@@ -120,6 +120,7 @@ pub fn spec(duration_s: f64) -> SensorSpec {
         link: Link::Datagram,
         one_way: false,
         drift_ppm: 0.0,
+        marks_lights: true,
         from_s: 0.0,
         duration_s,
         block_s: None,

@@ -13,7 +13,6 @@ use sha2::{Digest, Sha256};
 use super::file;
 use crate::edf::DateTime;
 use crate::event::{Event, Night, OvernightRisk, Pass, Started};
-use crate::night::may_be_shown;
 use crate::sink::replace::ReplacedFile;
 use crate::sink::{Place, Sink, SinkError};
 use crate::statistics::SleepStatistics;
@@ -49,9 +48,8 @@ impl FhirSink {
             entry(&names.device, device(started)),
             entry(&names.observation, observation(started, night, &names)),
         ];
-        let absent = started.map_or(0, |started| started.modalities_absent.len());
         if let Some(risk) = night.risk.as_ref().filter(|risk| !risk.log_hazards.is_empty())
-            && may_be_shown(night.statistics.tst_min, absent).is_ok()
+            && night.is_ground().is_ok()
         {
             entries.push(entry(&names.assessment, self.assessment(risk, &names)));
         }

@@ -11,7 +11,7 @@ mod stages;
 mod tests;
 
 use clap::ValueEnum;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use self::annotated::AnnotatedSink;
 use self::fhir::FhirSink;
@@ -22,7 +22,7 @@ use super::replace::ReplacedFile;
 use super::{Place, Sink, SinkError};
 
 /// Arguments.
-#[derive(Debug, Clone, Default, PartialEq, clap::Args, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, clap::Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct FormatArgs {
     /// More files: stages for other programs, embeddings as Parquet or NumPy, a FHIR bundle; may be
@@ -38,7 +38,7 @@ pub struct FormatArgs {
 }
 
 /// A `--format`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// hypnogram.annot for Luna
@@ -71,11 +71,18 @@ impl FormatArgs {
         }
     }
 
-    /// The sinks these arguments ask for.
+    /// The sinks these arguments ask for. What an earlier run left of any format is removed, asked
+    /// for or not, so that the folder never tells of two recordings.
     ///
     /// # Errors
     /// One sentence with the file and the reason.
     pub fn sinks(&self, place: &Place<'_>) -> Result<Vec<Box<dyn Sink>>, SinkError> {
+        for format in Format::value_variants() {
+            sink(*format, place)?;
+        }
+        ["annotated.edf", "annotated.bdf"]
+            .iter()
+            .try_for_each(|name| file(place, name).map(drop))?;
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
         for (index, format) in self.format.iter().enumerate() {
             // Said twice is once: two sinks would write one file.

@@ -11,7 +11,6 @@ use crate::event::{
     EpochStatus, Event, Night, OvernightRisk, Pass, SleepEpoch, Started, WindowEmbedding,
 };
 use crate::hypnogram;
-use crate::lights::Lights;
 use crate::sink::{Sinks, WhenFull};
 use crate::statistics::SleepStatistics;
 
@@ -73,9 +72,7 @@ fn window(window: u32) -> Event {
 
 fn night(tst_min: f64) -> Event {
     Event::Night(Box::new(Night {
-        pass: Pass::Final,
         statistics: SleepStatistics { tst_min, ..SleepStatistics::default() },
-        lights: Lights::default(),
         risk: Some(OvernightRisk {
             embedding: vec![],
             log_hazards: vec![1.0, -0.5],
@@ -83,9 +80,7 @@ fn night(tst_min: f64) -> Event {
             tokens: 1,
             tokens_left_out: 0,
         }),
-        apnea: None,
-        ledger: Vec::new(),
-        notes: Vec::new(),
+        ..Night::empty(Pass::Final)
     }))
 }
 

@@ -10,7 +10,6 @@ mod page;
 mod pdf;
 mod png;
 mod record;
-mod risk;
 mod spectrum;
 mod text;
 mod trends;
@@ -18,7 +17,7 @@ mod trends;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use self::figures::{Axis, DrawError, Figure, Pictures};
@@ -41,7 +40,7 @@ const NAMES: [&str; 7] =
     ["hypnogram", "hypnodensity", "spectrogram", "spo2", "heart-rate", "movement", "quality"];
 
 /// Arguments.
-#[derive(Debug, Clone, Default, PartialEq, clap::Args, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, clap::Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct ReportArgs {
     /// No report.html
@@ -188,9 +187,13 @@ impl ReportSink {
         if let Some(file) = &self.pdf {
             let body = page.body(started).into_string();
             match pdf::pdf(text, &page.title(), &body, &pictures.figures) {
-                Some(Ok(pdf)) => file.write(&pdf)?,
-                Some(Err(reason)) => self.left_undone.push(file.cannot_write(reason)),
-                None => self.left_undone.push(no_font(file.path(), "no PDF")),
+                Ok(Some(pdf)) => file.write(&pdf)?,
+                Ok(None) => self.left_undone.push(no_font(file.path(), "no PDF")),
+                Err(reason) => {
+                    // That of the live pass would stay beside the final page.
+                    let _ = std::fs::remove_file(file.path());
+                    self.left_undone.push(file.cannot_write(reason));
+                }
             }
         }
         if let Some(plots) = &self.plots {

@@ -9,7 +9,8 @@ use resvg::usvg::{Options, Tree, fontdb};
 use super::figures::{DrawError, Figure, PAPER};
 
 /// Fonts that are asked for first.
-const FONTS: [&str; 5] = ["DejaVu Sans", "Liberation Sans", "Noto Sans", "Arial", "Helvetica"];
+pub(super) const FONTS: [&str; 5] =
+    ["DejaVu Sans", "Liberation Sans", "Noto Sans", "Arial", "Helvetica"];
 
 /// Draws PNGs.
 pub(super) struct Painter {

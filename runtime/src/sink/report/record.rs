@@ -4,16 +4,14 @@
 
 use std::collections::BTreeMap;
 
-use sfm_models::{Modality, SleepStage};
+use sfm_models::SleepStage;
 
-use crate::event::{
-    ChannelQuality, EpochStatus, Event, Gap, ModalityChange, Pass, SleepEpoch, Started,
-};
+use crate::event::{ChannelQuality, EpochStatus, Event, Gap, Pass, SleepEpoch, Started};
 use crate::staging::EPOCH_S;
 
 /// Epochs that are drawn: 48 h.
 pub(super) const MAX_EPOCHS: usize = 5_760;
-/// Gaps and changes that are drawn; the ledger counts them all.
+/// Gaps that are drawn; the ledger counts them all.
 const MAX_SPANS: usize = 20_000;
 const MAX_WARNINGS: usize = 100;
 /// Less of an epoch than this is no flaw to show.
@@ -109,7 +107,6 @@ pub(super) struct Record {
     pub gaps: Vec<GapSpan>,
     /// What the user was told, one sentence each.
     pub warnings: Vec<String>,
-    changes: Vec<ModalityChange>,
 }
 
 impl Record {
@@ -133,9 +130,6 @@ impl Record {
                 let channels = &quality.channels;
                 channels.iter().for_each(|c| self.take_flaw(quality.epoch as usize, c));
             }
-            Event::Modality(change) if self.changes.len() < MAX_SPANS => {
-                self.changes.push(change.clone());
-            }
             Event::Warning { message } if self.warnings.len() < MAX_WARNINGS => {
                 self.warnings.push(message.clone());
             }
@@ -151,7 +145,6 @@ impl Record {
         self.flaws.clear();
         self.gaps.clear();
         self.warnings.clear();
-        self.changes.clear();
         self.scored = 0;
         self.started = Some(Box::new(started.clone()));
     }
@@ -186,62 +179,11 @@ impl Record {
         }
         flaws[epoch] = flaw;
     }
-
-    /// Modalities without a channel, and those lost for more than half of the epochs.
-    pub fn missing_modalities(&self) -> Vec<Modality> {
-        let Some(started) = &self.started else { return Modality::ALL.to_vec() };
-        let epochs = self.epochs.len() as u32;
-        let is_missing = |modality: &Modality| {
-            started.modalities_absent.contains(modality) || 2 * self.lost(*modality) > epochs
-        };
-        Modality::ALL.into_iter().filter(is_missing).collect()
-    }
-
-    /// Epochs of which nothing of a modality is present.
-    fn lost(&self, modality: Modality) -> u32 {
-        let mut lost = 0;
-        let mut since: Option<u32> = None;
-        for change in self.changes.iter().filter(|c| c.modality == modality) {
-            match (change.present, since) {
-                (false, None) => since = Some(change.epoch),
-                (true, Some(from)) => {
-                    lost += change.epoch.saturating_sub(from);
-                    since = None;
-                }
-                _ => {}
-            }
-        }
-        let end = self.epochs.len() as u32;
-        lost + since.map_or(0, |from| end.saturating_sub(from))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn change(modality: Modality, present: bool, epoch: u32) -> Event {
-        let onset_s = f64::from(epoch) * 30.0;
-        Event::Modality(ModalityChange { pass: Pass::Live, modality, present, epoch, onset_s })
-    }
-
-    #[test]
-    fn a_modality_that_is_lost_for_most_of_the_night_is_missing() {
-        let mut record = Record { epochs: vec![EpochRow::default(); 100], ..Record::default() };
-        assert_eq!(record.missing_modalities().len(), Modality::COUNT, "nothing is known");
-        record.started = Some(Box::new(super::super::tests::started(Pass::Live)));
-        assert_eq!(record.missing_modalities(), []);
-        for event in [
-            change(Modality::Emg, false, 10),
-            change(Modality::Emg, true, 60),
-            change(Modality::Ekg, false, 10),
-            change(Modality::Ekg, true, 30),
-            change(Modality::Ekg, false, 69),
-        ] {
-            record.take(&event);
-        }
-        assert_eq!(record.missing_modalities(), [Modality::Ekg], "50 epochs are not most of 100");
-    }
 
     #[test]
     fn the_largest_flaw_is_shown() {

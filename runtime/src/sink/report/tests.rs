@@ -55,13 +55,10 @@ fn stages(letters: &str) -> Vec<Option<SleepStage>> {
 
 pub(super) fn night(pass: Pass, letters: &str) -> Night {
     Night {
-        pass,
         statistics: SleepStatistics::from_hypnogram(&stages(letters)),
-        lights: Lights::default(),
-        risk: None,
-        apnea: None,
+        counted: 0..letters.len(),
         ledger: vec![ChannelLedger { channel: 0, label: "C4-M1".to_owned(), ..Default::default() }],
-        notes: vec![],
+        ..Night::empty(pass)
     }
 }
 
@@ -160,10 +157,11 @@ impl Bench {
         for (index, stage) in stages(letters).into_iter().enumerate() {
             self.take(&epoch(index, stage, EpochStatus::Final));
         }
-        let lights = self.lights.clone();
-        let counted = lights.epochs(letters.len()).unwrap_or(0..letters.len());
-        let night = night(Pass::Final, &letters[counted]);
-        self.take(&Event::Night(Box::new(Night { risk: risk(), lights, ..night })));
+        let (lights, missing) = (self.lights.clone(), started(Pass::Final).modalities_absent);
+        let counted = lights.epochs(letters.len());
+        let night = night(Pass::Final, &letters[counted.clone()]);
+        let night = Night { risk: risk(), lights, counted, missing, ..night };
+        self.take(&Event::Night(Box::new(night)));
     }
 
     fn html(&self) -> String {
@@ -346,6 +344,7 @@ fn statistics_count_from_lights_off_to_lights_on() {
         marks: [(300.0, false), (28_500.0, true)]
             .map(|(onset_s, is_on)| LightsMark { onset_s, is_on })
             .to_vec(),
+        unread: None,
     };
     bench.passes(&eight_hours(), &eight_hours(), &started);
     let html = bench.html();

@@ -3,10 +3,10 @@
 //! come from elsewhere stay as they are.
 
 use clap::ValueEnum;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Languages of the report.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Language {
     /// English
@@ -62,11 +62,15 @@ pub(super) struct Text {
     pub hypnodensity: &'static str,
     pub hypnodensity_described: &'static str,
     pub spectrogram: &'static str,
+    pub spectrogram_of: &'static str,
     pub spectrogram_described: &'static str,
     pub spectrogram_unit: &'static str,
     pub spo2: &'static str,
+    pub spo2_of: &'static str,
     pub heart: &'static str,
+    pub heart_of: &'static str,
     pub muscle: &'static str,
+    pub muscle_of: &'static str,
     pub muscle_unitless: &'static str,
     pub lane_described: &'static str,
     pub quality: &'static str,
@@ -174,12 +178,16 @@ const EN: Text = Text {
     epochs_of: "Epochs by stage",
     hypnodensity: "Hypnodensity: how probable the network finds each stage",
     hypnodensity_described: "Stacked probabilities of N3, N2, N1, R and W over the night, from below",
-    spectrogram: "Spectrogram of {}",
+    spectrogram: "Spectrogram",
+    spectrogram_of: "Spectrogram of {}",
     spectrogram_described: "Welch spectra, an epoch a column, 0.5 to 30 Hz; colors from {} to {} dB",
     spectrogram_unit: "re 1 µV²/Hz",
-    spo2: "Oxygen saturation, {}",
-    heart: "Heart rate from {}",
-    muscle: "Muscle activity of {}, {} RMS",
+    spo2: "Oxygen saturation",
+    spo2_of: "Oxygen saturation, {}",
+    heart: "Heart rate",
+    heart_of: "Heart rate from {}",
+    muscle: "Muscle activity",
+    muscle_of: "Muscle activity of {}, {} RMS",
     muscle_unitless: "unit not known,",
     lane_described: "From {} to {}, median {}",
     quality: "Signal quality and gaps by channel",

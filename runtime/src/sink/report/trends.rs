@@ -10,7 +10,7 @@ use super::record::MAX_EPOCHS;
 use super::spectrum::Welch;
 use crate::event::{ChannelUse, SignalPatch, Started};
 use crate::montage::normalized;
-use crate::quality::{is_spo2_label, unit_uv};
+use crate::quality::{is_pulse_label, is_spo2_label, unit_uv};
 use crate::staging::EPOCH_S;
 
 /// Saturations that living people have, percent.
@@ -19,8 +19,6 @@ const SPO2_PCT: std::ops::RangeInclusive<f32> = 50.0..=100.0;
 const MAX_SPO2_STEP_PCT: f32 = 4.0;
 /// Pulse rates that living people have, beats per minute.
 const PULSE_BPM: std::ops::RangeInclusive<f32> = 24.0..=240.0;
-/// The rule of a channel that is a rate already, in `configs/channels.toml`.
-const PULSE_RULE: &str = "pulse rate";
 /// Fewer seconds of an epoch say nothing about it.
 const MIN_SECONDS: usize = 10;
 /// Where the waves of all stages are seen, best first.
@@ -35,7 +33,7 @@ pub(super) enum Role {
     Spo2,
     /// Heart rate.
     Ecg,
-    /// Heart rate, where there is no ECG: an oximeter's pulse.
+    /// Heart rate where the ECG gives none: an oximeter's pulse.
     Pulse,
     /// Muscle activity.
     Muscle,
@@ -54,8 +52,10 @@ pub(super) struct EpochTrend {
     pub spectrum_db: Option<Vec<f32>>,
     /// Mean and lowest oxygen saturation, percent.
     pub spo2_pct: Option<(f32, f32)>,
-    /// Heart rate, beats per minute.
+    /// Heart rate by the ECG, beats per minute.
     pub heart_bpm: Option<f32>,
+    /// The same by the oximeter.
+    pub pulse_bpm: Option<f32>,
     /// Root mean square of muscle activity without what is slower than a second, in the channel's unit.
     pub muscle_rms: Option<f32>,
 }
@@ -95,6 +95,11 @@ impl Trends {
     pub fn begin(&mut self, started: &Started) {
         self.close();
         self.watched = choose(&started.channels);
+    }
+
+    /// Whether the ECG gives a rate in any epoch.
+    pub fn has_ecg_rate(&self) -> bool {
+        self.epochs.iter().any(|epoch| epoch.heart_bpm.is_some())
     }
 
     /// The channel of a role.
@@ -162,8 +167,8 @@ impl OpenEpoch {
                 .density(signal(Role::Eeg))
                 .map(|density| density.into_iter().map(decibel).collect()),
             spo2_pct: saturation(signal(Role::Spo2), second),
-            heart_bpm: heart::rate_bpm(signal(Role::Ecg), self.rate_hz)
-                .or_else(|| pulse(signal(Role::Pulse), second)),
+            heart_bpm: heart::rate_bpm(signal(Role::Ecg), self.rate_hz),
+            pulse_bpm: pulse(signal(Role::Pulse), second),
             muscle_rms: rms(signal(Role::Muscle), second),
         }
     }
@@ -220,8 +225,6 @@ fn choose(channels: &[ChannelUse]) -> [Option<Watched>; Role::COUNT] {
     let muscles: Vec<&ChannelUse> =
         of(Modality::Emg).filter(|c| !name(c).contains("pleth")).collect();
     let leg = muscles.iter().find(|c| is_any(&name(c), &["leg", "tib", "plm", "lat", "rat"]));
-    let ecg = of(Modality::Ekg).next();
-    let pulse = of(Modality::Resp).find(|c| c.rule == PULSE_RULE);
     let watched = |channel: &ChannelUse| Watched {
         channel: channel.channel,
         label: channel.label.clone(),
@@ -230,21 +233,17 @@ fn choose(channels: &[ChannelUse]) -> [Option<Watched>; Role::COUNT] {
     [
         preferred.or(eeg.first()).map(|c| watched(c)),
         of(Modality::Resp).find(|c| is_spo2_label(&c.label)).map(watched),
-        ecg.map(watched),
-        pulse.filter(|_| ecg.is_none()).map(watched),
+        of(Modality::Ekg).next().map(watched),
+        of(Modality::Resp).find(|c| is_pulse_label(&c.label)).map(watched),
         leg.or(muscles.first()).map(|c| watched(c)),
     ]
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::super::tests::{channel, started};
     use super::*;
     use crate::event::{ChannelPatch, Pass};
-    use crate::montage::ChannelRules;
-    use crate::signal::SignalInfo;
 
     fn labels(channels: &[ChannelUse]) -> [Option<String>; Role::COUNT] {
         choose(channels).map(|watched| watched.map(|watched| watched.label))
@@ -261,28 +260,8 @@ mod tests {
             channel(2, "SpO2", "%", None),
         ];
         assert_eq!(labels(&few), [None, None, None, None, some("Chin")]);
-        let pulse =
-            ChannelUse { rule: PULSE_RULE.into(), ..channel(3, "HR", "", Some(Modality::Resp)) };
-        let with = |ecg: &[ChannelUse]| labels(&[ecg, std::slice::from_ref(&pulse)].concat());
-        assert_eq!(with(&few)[Role::Pulse as usize], some("HR"));
-        assert_eq!(with(&mesa)[Role::Pulse as usize], None, "there is an ECG");
-    }
-
-    #[test]
-    fn the_pulses_rule_is_there() {
-        let hr = SignalInfo {
-            label: "HR".to_owned(),
-            rate_hz: 1.0,
-            unit: "bpm".to_owned(),
-            physical_min: 0.0,
-            physical_max: 250.0,
-            digital_min: 0,
-            digital_max: 250,
-        };
-        let montage = ChannelRules::built_in()
-            .and_then(|rules| rules.assign(&[hr], &BTreeMap::new()))
-            .expect("assigned");
-        assert_eq!(montage.decisions[0].rule, PULSE_RULE);
+        let pulse = [channel(3, "HR", "bpm", Some(Modality::Resp))];
+        assert_eq!(labels(&pulse)[Role::Pulse as usize], some("HR"));
     }
 
     #[test]

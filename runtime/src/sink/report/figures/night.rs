@@ -36,14 +36,15 @@ impl Pictures {
         let axis = &pictures.axis.clone();
         pictures.figures.push(hypnogram(record, axis, text)?);
         pictures.figures.push(hypnodensity(record, axis, text)?);
-        let title = |template, role| {
-            let watched = trends.watched(role);
-            let label = watched.map_or_else(String::new, |w| escaped(&w.label));
-            let unit = watched.map_or_else(String::new, |w| escaped(&w.unit));
-            let unit = if unit.is_empty() { text.muscle_unitless.to_owned() } else { unit };
-            fill(template, &[&label, &unit])
+        let title = |(name, template): (&str, &str), role| {
+            let Some(watched) = trends.watched(role) else { return name.to_owned() };
+            let unit = escaped(&watched.unit);
+            let unit = if unit.is_empty() { text.muscle_unitless } else { &unit };
+            fill(template, &[&escaped(&watched.label), unit])
         };
-        pictures.push(spectrogram(trends, axis, text)?, || title(text.spectrogram, Role::Eeg));
+        pictures.push(spectrogram(trends, axis, text)?, || {
+            title((text.spectrogram, text.spectrogram_of), Role::Eeg)
+        });
         let row = |value: &dyn Fn(&EpochTrend) -> Option<f32>, is_low| Row {
             values: trends.epochs.iter().map(value).collect(),
             is_low,
@@ -51,11 +52,17 @@ impl Pictures {
         // The mean lies upon the lowest, which is mostly the same.
         let rows =
             [row(&|e| e.spo2_pct.map(|s| s.1), true), row(&|e| e.spo2_pct.map(|s| s.0), false)];
-        pictures.lane(("spo2", title(text.spo2, Role::Spo2)), text, &rows, (90.0, 100.0), "%")?;
-        let rows = [row(&|e| e.heart_bpm, false)];
-        let heart = trends.watched(Role::Pulse).map_or(Role::Ecg, |_| Role::Pulse);
         pictures.lane(
-            ("heart-rate", title(text.heart, heart)),
+            ("spo2", title((text.spo2, text.spo2_of), Role::Spo2)),
+            text,
+            &rows,
+            (90.0, 100.0),
+            "%",
+        )?;
+        let rows = [row(&|e| e.heart_bpm.or(e.pulse_bpm), false)];
+        let heart = if trends.has_ecg_rate() { Role::Ecg } else { Role::Pulse };
+        pictures.lane(
+            ("heart-rate", title((text.heart, text.heart_of), heart)),
             text,
             &rows,
             (50.0, 90.0),
@@ -63,7 +70,7 @@ impl Pictures {
         )?;
         let rows = [row(&|e| e.muscle_rms, false)];
         pictures.lane(
-            ("movement", title(text.muscle, Role::Muscle)),
+            ("movement", title((text.muscle, text.muscle_of), Role::Muscle)),
             text,
             &rows,
             (0.0, 1.0),

@@ -34,10 +34,9 @@ fn channel(page: &Page<'_>, started: &Started, line: &ChannelLedger) -> Markup {
     let used = started.channels.iter().find(|used| used.channel == line.channel);
     let rate_hz = used.map_or(0.0, |used| used.rate_hz);
     let modality = used.and_then(|used| used.modality).map_or("", |m| m.as_str());
-    let all = (line.received + line.missing).max(1) as f64;
-    let missing = 100.0 * (line.missing + line.not_finite) as f64 / all;
-    let missing_s =
-        if rate_hz > 0.0 { (line.missing + line.not_finite) as f64 / rate_hz } else { 0.0 };
+    let (lacking, all) = line.missing_of();
+    let missing = 100.0 * lacking as f64 / all.max(1) as f64;
+    let missing_s = if rate_hz > 0.0 { lacking as f64 / rate_hz } else { 0.0 };
     let flaws = page.record.flaws.get(&line.channel).map_or(&[][..], Vec::as_slice);
     let bad = flaws.iter().filter(|flaw| **flaw != Flaw::None).count();
     html! {

@@ -6,15 +6,14 @@ mod outlook;
 mod statistics;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use sfm_models::SleepStage;
 
 use super::agreement::Transitions;
 use super::figures::{Figure, Pictures};
-use super::record::{EpochRow, Record};
-use super::risk;
+use super::record::Record;
 use super::text::{Text, fill};
 use super::{About, Checksum};
 use crate::event::{EpochStatus, Night, Pass, Started};
+use crate::hazards;
 use crate::montage::escaped;
 
 const STYLE: &str = include_str!("../style.css");
@@ -127,14 +126,13 @@ impl Page<'_> {
 
     /// What has to be said of a night that is none.
     fn sentences(&self) -> Vec<String> {
-        let (text, scored_s) = (self.text, self.record.scored_s());
-        let mut staged = self.record.epochs.iter().filter_map(EpochRow::stage).peekable();
+        let (text, s, scored_s) = (self.text, &self.night.statistics, self.record.scored_s());
         let mut said = Vec::new();
         if scored_s == 0.0 {
             said.push(text.no_epochs.to_owned());
-        } else if staged.peek().is_none() {
+        } else if s.unscored_min == s.trt_min {
             said.push(text.all_unscored.to_owned());
-        } else if staged.all(|stage| stage == SleepStage::Wake) {
+        } else if s.tst_min == 0.0 {
             said.push(text.no_sleep.to_owned());
         }
         if scored_s > 0.0 && scored_s < SHORT_S {
@@ -223,7 +221,7 @@ impl Page<'_> {
     }
 
     fn notes(&self) -> Markup {
-        let withheld = risk::highest(self.night, &self.record.missing_modalities()).err();
+        let withheld = hazards::highest(self.night).err();
         let withheld = withheld.and_then(|reason| outlook::withheld(self, reason));
         let told = self.record.warnings.iter().chain(&self.night.notes);
         let notes: Vec<String> =

@@ -4,18 +4,16 @@
 
 use maud::{Markup, html};
 
-use super::super::risk::{self, Hazard, Withheld};
 use super::super::text::fill;
 use super::{Page, untrusted};
 use crate::event::Started;
+use crate::hazards::{self, Hazard, NoGround, Withheld};
 use crate::montage::escaped;
-use crate::night::NoGround;
 
 /// The section, or nothing.
 pub(super) fn section(page: &Page<'_>, started: &Started) -> Markup {
     let text = page.text;
-    let missing = page.record.missing_modalities();
-    let Ok((hazards, all)) = risk::highest(page.night, &missing) else { return html! {} };
+    let Ok((hazards, all)) = hazards::highest(page.night) else { return html! {} };
     let lead = fill(text.risk_lead, &[&hazards.len().to_string(), &all.to_string()]);
     html! {
         section aria-labelledby="risk" {
@@ -76,8 +74,7 @@ pub(super) fn withheld(page: &Page<'_>, reason: Withheld) -> Option<String> {
     match reason {
         Withheld::NoGround(NoGround::LittleSleep) => Some(text.withheld_sleep.to_owned()),
         Withheld::NoGround(NoGround::Modalities) => {
-            let missing = page.record.missing_modalities();
-            let names: Vec<&str> = missing.iter().map(|m| m.as_str()).collect();
+            let names: Vec<&str> = page.night.missing.iter().map(|m| m.as_str()).collect();
             Some(fill(text.withheld_modalities, &[&names.join(", ")]))
         }
         Withheld::NoCohort => Some(text.withheld_cohort.to_owned()),

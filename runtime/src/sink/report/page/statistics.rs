@@ -23,8 +23,8 @@ struct Row {
 
 /// The section; `scored` is the number of the night's epochs.
 pub(super) fn section(text: &'static Text, night: &Night, scored: usize) -> Markup {
-    let (s, epochs) = (&night.statistics, night.lights.epochs(scored));
-    let epochs = epochs.as_ref();
+    let s = &night.statistics;
+    let epochs = Some(&night.counted).filter(|counted| **counted != (0..scored));
     let at = |epoch: usize| duration(epoch as f64 * EPOCH_S);
     html! {
         section aria-labelledby="statistics" data-first=[epochs.map(|e| e.start)] data-end=[epochs.map(|e| e.end)] {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use typst::diag::{FileError, FileResult};
-use typst::foundations::{Bytes, Datetime, Dict, Duration, IntoValue};
+use typst::foundations::{Array, Bytes, Datetime, Dict, Duration, IntoValue};
 use typst::syntax::{FileId, RootedPath, Source, VirtualPath, VirtualRoot};
 use typst::text::{Font, FontBook};
 use typst::utils::LazyHash;
@@ -15,19 +15,23 @@ use typst_layout::PagedDocument;
 use typst_pdf::{PdfOptions, PdfStandard, PdfStandards};
 
 use super::figures::{DrawError, Figure, palette};
+use super::png::FONTS;
 use super::text::Text;
 
 const TEMPLATE: &str = include_str!("report.typ");
 const BODY: &str = "report.xml";
 
-/// Lays out `body`, the page's, whose title is `title`. `None` where the system has no font.
+/// Lays out `body`, the page's, whose title is `title`; `Ok(None)` where the system has no font.
+///
+/// # Errors
+/// What the typesetter says.
 pub(super) fn pdf(
     text: &Text,
     title: &str,
     body: &str,
     figures: &[Figure],
-) -> Option<Result<Vec<u8>, DrawError>> {
-    let desk = Desk::new(text, title, body, figures)?;
+) -> Result<Option<Vec<u8>>, DrawError> {
+    let Some(desk) = Desk::new(text, title, body, figures) else { return Ok(None) };
     // A thread of its own: a fault in there ends it and nothing else.
     let thread = std::thread::Builder::new().name("report.pdf".to_owned());
     let made = thread.spawn(move || {
@@ -35,14 +39,10 @@ pub(super) fn pdf(
         typst::comemo::evict(0);
         made
     });
-    Some(
-        made.map_err(DrawError::from).and_then(|made| {
-            made.join().unwrap_or_else(|_| Err("the typesetter broke down".into()))
-        }),
-    )
+    made?.join().unwrap_or_else(|_| Err("the typesetter broke down".into())).map(Some)
 }
 
-/// Everything the typesetter may see: neither the disk nor the network.
+/// Everything the typesetter sees: of the disk fonts alone, and no network.
 struct Desk {
     library: LazyHash<Library>,
     fonts: FontStore,
@@ -59,6 +59,10 @@ impl Desk {
         let colors: Dict =
             palette().map(|(name, color)| (name.into(), color.into_value())).collect();
         told.insert("palette".into(), colors.into_value());
+        told.insert(
+            "fonts".into(),
+            FONTS.map(IntoValue::into_value).into_iter().collect::<Array>().into_value(),
+        );
         for (name, value) in [("title", title), ("language", text.code), ("notice", text.research)]
         {
             told.insert(name.into(), value.into_value());
