@@ -30,6 +30,8 @@ pub(super) fn sinks(
     };
     let mut sinks = files.map_err(Failure::run)?;
     sinks.extend(args.report.sinks(place, about(args, setup)).map_err(Failure::run)?);
+    let left_over = args.formats.left_over(place).filter(|_| place.resumed.is_none());
+    left_over.iter().for_each(|warning| say(&format!("warning: {warning}")));
     sinks.extend(args.formats.sinks(place).map_err(Failure::run)?);
     args.publish.warnings().iter().for_each(|warning| say(&format!("warning: {warning}")));
     sinks.extend(args.publish.sinks(place).map_err(Failure::run)?);

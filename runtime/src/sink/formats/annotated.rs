@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter, Read};
 use std::path::{Path, PathBuf};
 
-use super::file;
+use super::{file, is_same};
 use crate::edf::annotate::{Identity, annotate};
 use crate::edf::{Annotation, EdfError};
 use crate::event::Event;
@@ -26,10 +26,7 @@ impl AnnotatedSink {
     pub fn open(place: &Place<'_>, keep_identity: bool) -> Result<Self, SinkError> {
         let name = name_of_copy(place.recording)?;
         let path = place.out_dir.join(name);
-        let same = |a: &Path, b: &Path| {
-            a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
-        };
-        if same(&path, place.recording) {
+        if is_same(&path, place.recording) {
             return Err(SinkError(format!(
                 "{}: --annotated-edf would replace the recording itself; choose another folder with --out",
                 path.display()

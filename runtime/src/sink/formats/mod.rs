@@ -10,6 +10,8 @@ mod stages;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
+
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +63,32 @@ pub enum Format {
     Fhir,
 }
 
+impl Format {
+    /// Its files.
+    pub fn files(self) -> &'static [&'static str] {
+        match self {
+            Format::Luna => &["hypnogram.annot"],
+            Format::NsrrXml => &["hypnogram.nsrr.xml"],
+            Format::ProfusionXml => &["hypnogram.profusion.xml"],
+            Format::Usleep => &["hypnogram.usleep.tsv", "hypnogram.usleep.npy"],
+            Format::Yasa => &["hypnogram.yasa.csv"],
+            Format::Bids => &["events.tsv", "events.json"],
+            Format::Parquet => &["embeddings.parquet", "embeddings.5min.parquet"],
+            Format::Numpy => &[
+                "embeddings.BAS.npy",
+                "embeddings.RESP.npy",
+                "embeddings.EKG.npy",
+                "embeddings.EMG.npy",
+                "embeddings.5min.BAS.npy",
+                "embeddings.5min.RESP.npy",
+                "embeddings.5min.EKG.npy",
+                "embeddings.5min.EMG.npy",
+            ],
+            Format::Fhir => &["fhir.json"],
+        }
+    }
+}
+
 impl FormatArgs {
     /// These arguments, completed from a configuration file's.
     pub fn or(&self, file: Self) -> Self {
@@ -71,18 +99,32 @@ impl FormatArgs {
         }
     }
 
-    /// The sinks these arguments ask for. What an earlier run left of any format is removed, asked
-    /// for or not, so that the folder never tells of two recordings.
+    /// What lies in the folder of formats that nobody asks for now: perhaps an earlier run's, and of
+    /// another recording; perhaps somebody else's, so nothing is removed. One sentence for the user.
+    pub fn left_over(&self, place: &Place<'_>) -> Option<String> {
+        let asked = |format: &Format| self.format.contains(format);
+        let formats = Format::value_variants().iter().filter(|format| !asked(format));
+        let copies = ANNOTATED.iter().filter(|_| !self.annotated_edf);
+        let names = formats.flat_map(|format| format.files()).chain(copies);
+        let is_there = |name: &str| {
+            let path = place.out_dir.join(name);
+            path.exists() && !is_same(&path, place.recording)
+        };
+        let there: Vec<&str> = names.copied().filter(|name| is_there(name)).collect();
+        let out = place.out_dir.display();
+        (!there.is_empty()).then(|| {
+            format!(
+                "{out} holds {}, which this run does not write: not of this recording, perhaps",
+                there.join(", ")
+            )
+        })
+    }
+
+    /// The sinks these arguments ask for.
     ///
     /// # Errors
     /// One sentence with the file and the reason.
     pub fn sinks(&self, place: &Place<'_>) -> Result<Vec<Box<dyn Sink>>, SinkError> {
-        for format in Format::value_variants() {
-            sink(*format, place)?;
-        }
-        ["annotated.edf", "annotated.bdf"]
-            .iter()
-            .try_for_each(|name| file(place, name).map(drop))?;
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
         for (index, format) in self.format.iter().enumerate() {
             // Said twice is once: two sinks would write one file.
@@ -104,6 +146,14 @@ fn sink(format: Format, place: &Place<'_>) -> Result<Box<dyn Sink>, SinkError> {
         Format::Fhir => Box::new(FhirSink::open(place)?),
         stages => Box::new(StagesSink::open(stages, place)?),
     })
+}
+
+/// Names of the copy that --annotated-edf makes.
+const ANNOTATED: [&str; 2] = ["annotated.edf", "annotated.bdf"];
+
+/// Whether two paths are one file.
+fn is_same(a: &Path, b: &Path) -> bool {
+    a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
 }
 
 /// Takes a file's place: what an earlier run left there goes, what this session left stays.

@@ -21,7 +21,8 @@ pub(super) struct StagesSink {
 
 impl StagesSink {
     pub fn open(format: Format, place: &Place<'_>) -> Result<Self, SinkError> {
-        let files = names(format).iter().map(|name| file(place, name)).collect::<Result<_, _>>()?;
+        let files =
+            format.files().iter().map(|name| file(place, name)).collect::<Result<_, _>>()?;
         Ok(Self { format, files, hypnogram: Hypnogram::default(), start: None })
     }
 
@@ -54,19 +55,6 @@ impl Sink for StagesSink {
     /// A run that was stopped within a pass still leaves what it knows.
     fn finish(&mut self) -> Result<(), SinkError> {
         if self.hypnogram.take_change() { self.write() } else { Ok(()) }
-    }
-}
-
-/// The files of a format.
-fn names(format: Format) -> &'static [&'static str] {
-    match format {
-        Format::Luna => &["hypnogram.annot"],
-        Format::NsrrXml => &["hypnogram.nsrr.xml"],
-        Format::ProfusionXml => &["hypnogram.profusion.xml"],
-        Format::Usleep => &["hypnogram.usleep.tsv", "hypnogram.usleep.npy"],
-        Format::Yasa => &["hypnogram.yasa.csv"],
-        Format::Bids => &["events.tsv", "events.json"],
-        Format::Parquet | Format::Numpy | Format::Fhir => &[],
     }
 }
 

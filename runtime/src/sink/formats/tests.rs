@@ -70,9 +70,10 @@ fn window(window: u32) -> Event {
     }))
 }
 
-fn night(tst_min: f64) -> Event {
+fn night(tst_min: f64, missing: Vec<Modality>) -> Event {
     Event::Night(Box::new(Night {
         statistics: SleepStatistics { tst_min, ..SleepStatistics::default() },
+        missing,
         risk: Some(OvernightRisk {
             embedding: vec![],
             log_hazards: vec![1.0, -0.5],
@@ -87,10 +88,10 @@ fn night(tst_min: f64) -> Event {
 const STAGES: [Option<SleepStage>; 3] = [Some(SleepStage::Wake), None, Some(SleepStage::Rem)];
 
 fn events(tst_min: f64, absent: Vec<Modality>) -> Vec<Event> {
-    let mut events = vec![started(absent)];
+    let mut events = vec![started(absent.clone())];
     // The second epoch is lost on the way.
     events.extend([epoch(0, STAGES[0]), window(0), epoch(2, STAGES[2]), window(1)]);
-    events.push(night(tst_min));
+    events.push(night(tst_min, absent));
     events
 }
 
@@ -248,6 +249,27 @@ fn a_recording_that_is_no_edf_or_is_the_copy_itself_is_refused() {
         assert!(error.contains(reason), "{error}");
         assert!(recording.exists());
     }
+}
+
+#[test]
+fn files_of_another_run_are_named_and_left_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let recording = dir.path().join("annotated.edf");
+    let place = Place {
+        out_dir: dir.path(),
+        study: "",
+        recording: &recording,
+        labels: &[],
+        quantiles: None,
+        resumed: None,
+        health: None,
+    };
+    let args = FormatArgs { format: vec![Format::Luna], ..FormatArgs::default() };
+    let names = ["annotated.edf", "hypnogram.annot", "fhir.json", "embeddings.BAS.npy"];
+    assert_eq!(args.left_over(&place), None);
+    names.iter().for_each(|name| fs::write(dir.path().join(name), "").expect("written"));
+    let told = args.left_over(&place).expect("told");
+    assert!(told.contains(" holds embeddings.BAS.npy, fhir.json, which"), "{told}");
 }
 
 #[test]

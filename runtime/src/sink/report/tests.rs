@@ -214,6 +214,7 @@ fn a_night_is_told_with_its_figures_and_where_they_come_from() {
         "2024-03-01 22:30:00",
         "23:00\n</text>",
         "id=\"desc-spectrogram\"",
+        "Spectrogram of C4-M1",
         "Not shown, since no channel gives it: Heart rate from ECG.",
     ] {
         assert!(html.contains(text), "{text}");

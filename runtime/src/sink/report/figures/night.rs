@@ -60,7 +60,8 @@ impl Pictures {
             "%",
         )?;
         let rows = [row(&|e| e.heart_bpm.or(e.pulse_bpm), false)];
-        let heart = if trends.has_ecg_rate() { Role::Ecg } else { Role::Pulse };
+        let is_pulse = !trends.has_ecg_rate() && trends.watched(Role::Pulse).is_some();
+        let heart = if is_pulse { Role::Pulse } else { Role::Ecg };
         pictures.lane(
             ("heart-rate", title((text.heart, text.heart_of), heart)),
             text,

@@ -38,7 +38,7 @@ pub(in super::super) fn spectrogram(
     let Some(eeg) = trends.watched(Role::Eeg) else { return Ok(None) };
     let columns = columns(&trends.epochs);
     let Some((least, most)) = scale(&columns) else { return Ok(None) };
-    let title = fill(text.spectrogram, &[&escaped(&eeg.label)]);
+    let title = fill(text.spectrogram_of, &[&escaped(&eeg.label)]);
     let range = [format!("{least:.0}"), format!("{most:.0}")];
     let description = fill(text.spectrogram_described, &[&range[0], &range[1]]);
     let about = ("spectrogram", title, description);
