@@ -68,4 +68,7 @@ fn a_serial_line_records_every_value_as_it_came() {
     let texts: Vec<&str> = annotations.iter().map(|a| a.text.as_str()).collect();
     assert!(texts.contains(&"Lights off") && texts.contains(&"Lights on"), "{texts:?}");
     assert!(texts.iter().filter(|text| text.starts_with("Sleep stage")).count() >= 12, "{texts:?}");
+    let lit = |end: &str| night["lights"][end].as_f64().expect("marked");
+    assert!(lit("off_s") < 5.0 && (350.0..365.0).contains(&lit("on_s")), "{}", night["lights"]);
+    assert!(!night["notes"].to_string().contains("lights"), "{}", night["notes"]);
 }
