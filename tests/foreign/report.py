@@ -101,6 +101,8 @@ def check_pdf(out, document):
     root = pdf.trailer["/Root"]
     kinds = [element["/S"] for element in structure(root["/StructTreeRoot"])]
     pictures = [e for e in structure(root["/StructTreeRoot"]) if e["/S"] == "/Figure" and e.get("/Alt")]
+    headers = [e for e in elements if tag(e) == "th"]
+    check(f"{out}: its {len(headers)} headers of rows and columns are headers", kinds.count("/TH") == len(headers))
     check(
         f"{out}: it is tagged, in {root['/Lang']}, with headings, tables and {len(pictures)} described pictures",
         root["/MarkInfo"]["/Marked"] and {"/H1", "/H2", "/Table", "/TH"} <= set(kinds)

@@ -169,6 +169,13 @@ def stages_arrive(browser, binary, folder):
     expect(page.locator(".now .sure")).to_have_text("provisional")
     assert page.locator(".now.unsure").count() == 1, "a provisional stage looks sure"
     assert page.locator(".hypnogram path[fill^='url(#hatch']").evaluate_all("paths => paths.some(path => path.getAttribute('d'))")
+    # Who reads the table is not thrown out of it by the next epoch.
+    page.locator("summary", has_text="As a table").click()
+    page.locator("details tbody tr").first.wait_for()
+    page.evaluate("[...document.querySelectorAll('details tbody tr')].at(-1).isKept = true")
+    before = epochs_shown(page)
+    until("more stages", lambda: epochs_shown(page) >= before + 2)
+    assert page.evaluate("[...document.querySelectorAll('details tbody tr')].some((row) => row.isKept)"), "rows were made anew"
     before = epochs_shown(page)
     page.reload()
     until("the night after a reload", lambda: epochs_shown(page) >= before)
@@ -290,7 +297,11 @@ def marks_are_annotations(browser, binary, folder):
     expect(button).to_be_enabled(timeout=30_000)
     button.focus()
     page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
     expect(page.locator("[data-is='marks-note']")).to_have_text("Event: marked.")
+    time.sleep(1.5)  # the button is itself again, and calls nobody back
+    expect(button).to_be_enabled()
+    assert page.evaluate("document.activeElement.dataset.mark") != "event", "the focus jumped back"
     expect(page.locator(".marks")).to_contain_text("Event button")
     expect(page.locator(".devices")).to_contain_text("up")
     expect(page.locator(".log")).to_contain_text("begins")

@@ -67,7 +67,9 @@ pub async fn until_due(pulse: &Option<Pulse>) {
 /// What is worth a message when it changes: all but the epoch and figures that always change.
 fn essence(report: Option<&BedReport>) -> String {
     let Some(bed) = report else { return String::new() };
-    let reasons: String = bed.reasons.concat().chars().filter(|c| !c.is_ascii_digit()).collect();
+    let is_figure = |word: &&str| word.bytes().all(|byte| byte.is_ascii_digit());
+    let words = bed.reasons.iter().flat_map(|reason| reason.split(' '));
+    let reasons: Vec<&str> = words.filter(|word| !is_figure(word)).collect();
     let told = json!([bed.status, bed.phase, bed.recorder, bed.links, bed.links_up, reasons]);
     told.to_string()
 }
@@ -111,6 +113,12 @@ mod tests {
         assert_eq!(bad["bed"]["status"], "failing");
         assert!(bad["bed"]["reasons"][0].as_str().is_some_and(|why| why.contains("disk")), "{bad}");
         assert_eq!(pulse.due(), None);
+        watched.health.link("serial /dev/ttyACM0", false);
+        watched.health.link("serial /dev/ttyACM1", true);
+        assert!(pulse.due().is_some_and(|text| text.contains("down: serial /dev/ttyACM0")));
+        watched.health.link("serial /dev/ttyACM0", true);
+        watched.health.link("serial /dev/ttyACM1", false);
+        assert!(pulse.due().is_some_and(|text| text.contains("down: serial /dev/ttyACM1")));
         if let Some((at, _)) = &mut pulse.said {
             *at = at.checked_sub(BEAT).expect("this machine is up for longer");
         }

@@ -26,6 +26,7 @@ const page = {
 
 function show(template) {
   main.replaceChildren(document.getElementById(template).content.cloneNode(true));
+  main.querySelector("h1").tabIndex = -1;
 }
 
 function logIn() {
@@ -67,7 +68,8 @@ document.getElementById("skip").addEventListener("click", (event) => {
 });
 addEventListener("hashchange", () => {
   route();
-  main.focus();
+  // Says which view this is.
+  (main.querySelector("h1") ?? main).focus();
   scrollTo(0, 0);
 });
 route();

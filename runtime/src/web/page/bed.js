@@ -95,7 +95,8 @@ export class BedView {
     say(this.parts.title, name);
     say(this.parts.origin, state.origin === "replay" ? "replay of a recording" : `session ${state.title}`);
     this.now(state, epoch);
-    document.title = `${this.link === "down" ? "⚠ " : ""}${epoch ? epoch.stage ?? "?" : "–"} · ${name}`;
+    const mark = this.link === "down" ? "⚠ " : state.stretch === "ended" ? "over · " : "";
+    document.title = `${mark}${epoch ? epoch.stage ?? "?" : "–"} · ${name}`;
     panels.probabilities(this.parts.probabilities, epoch);
     panels.quality(this.parts, state, epoch);
     panels.links(this.parts.links, state);
@@ -105,7 +106,8 @@ export class BedView {
     panels.statistics(this.parts.statistics, this.parts["statistics-card"], state);
     panels.about(this.parts, state);
     this.hypnogram.draw(state);
-    this.buttons.forEach((button) => { button.disabled = Boolean(state.marks_refused) || this.link !== "up"; });
+    this.trouble(state);
+    this.buttons.forEach((button) => { button.disabled = Boolean(state.marks_refused) || this.link !== "up" || button === this.marking; });
     if (state.marks_refused) say(this.parts["marks-note"], `No marks: ${state.marks_refused}.`);
     else if (this.parts["marks-note"].textContent.startsWith("No marks")) say(this.parts["marks-note"], "");
   }
@@ -118,11 +120,22 @@ export class BedView {
     say(this.parts.sure, epoch ? epoch.status : "");
     say(this.parts.when, epoch ? `30 s from ${clock(state.about?.start, epoch.onset_s, true)}` : "");
     // Read out when the stage has changed, and not at every epoch of a fast replay.
-    const spoken = epoch && `${stageWords(epoch.stage)}, ${epoch.status}, ${clock(state.about?.start, epoch.onset_s + EPOCH_S)}`;
-    if (spoken && epoch.stage !== this.spokenStage && Date.now() - this.spokenAt > SPEAK_MS) {
+    const spoken = epoch && `${stageWords(epoch.stage)}, ${epoch.status}, ${clock(state.about?.start, epoch.onset_s + EPOCH_S, true)}`;
+    if (spoken && this.link === "up" && epoch.stage !== this.spokenStage && Date.now() - this.spokenAt > SPEAK_MS) {
       [this.spokenAt, this.spokenStage] = [Date.now(), epoch.stage];
       say(this.parts.spoken, spoken);
     }
+  }
+
+  /** Read out when a sensor, a kind of signals or the session's health goes or comes back. */
+  trouble(state) {
+    const down = state.session.links?.devices.filter((device) => !device.up) ?? [];
+    const health = state.session.health?.status ?? "ok";
+    const now = [...down.map((device) => `sensor ${shortId(device.device)} down`), ...state.lost.map((modality) => `no signal: ${modality}`),
+      ...(health === "ok" || down.length ? [] : [`session ${health}`])].join(", ");
+    if (now === (this.troubled ?? "")) return;
+    this.troubled = now;
+    say(this.parts.trouble, now ? `Attention: ${now}.` : "All signals are back.");
   }
 
   /** What everybody has to see first. */
@@ -139,6 +152,7 @@ export class BedView {
 
   async mark(button) {
     const note = this.parts["marks-note"];
+    this.marking = button;
     button.disabled = true;
     try {
       await ask(`${bedPath(this.bed)}/marks`, { mark: button.dataset.mark });
@@ -147,6 +161,11 @@ export class BedView {
       say(note, `${button.textContent}: not marked (${error.status ? error.message : "no connection"}).`);
     }
     // A second finger on the button is no second mark.
-    setTimeout(() => { button.disabled = Boolean(this.state?.marks_refused); button.focus(); }, 1000);
+    setTimeout(() => {
+      this.marking = null;
+      button.disabled = Boolean(this.state?.marks_refused);
+      // Disabled, it lost the focus; who has gone on meanwhile is not called back.
+      if (document.activeElement === document.body) button.focus();
+    }, 1000);
   }
 }

@@ -39,7 +39,7 @@ export function summary(epochs, start) {
   const last = epochs.at(-1);
   const unsure = epochs.filter((epoch) => epoch.status === "provisional").length;
   return `${clock(start, epochs[0].onset_s)} to ${clock(start, last.onset_s + EPOCH_S)}: ${stages.join(", ")}.`
-    + (unsure ? ` The last ${unsure} epochs are provisional.` : "");
+    + (unsure > 1 ? ` The last ${unsure} epochs are provisional.` : unsure ? " The last epoch is provisional." : "");
 }
 
 export class Hypnogram {

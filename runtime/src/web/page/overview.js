@@ -42,11 +42,11 @@ function card(bed) {
     className: `card ${stage ? `s-${stage}` : ""} ${unsure ? "unsure" : ""}`, href: `#/bed/${encodeURIComponent(bed.bed)}`,
   },
   h("span", { className: "name" }, bed.origin === "replay" ? bed.title : `Bed ${shortId(bed.bed)}`),
-  h("span", { className: "letter" }, epoch ? stage ?? "?" : "–"),
-  h("span", { className: "words" }, epoch ? `${stageWords(stage)}${unsure ? ", provisional" : ""}` : "no epoch yet"),
+  " ", h("span", { className: "letter", "aria-hidden": "true" }, epoch ? stage ?? "?" : "–"),
+  " ", h("span", { className: "words" }, epoch ? `${stageWords(stage)}${unsure ? ", provisional" : ""}` : "no epoch yet"),
   recent(bed.recent),
-  h("span", { className: "more note" }, state.join(" · ")),
-  ...trouble.map((text) => h("span", { className: "more bad" }, `⚠ ${text}`))));
+  " ", h("span", { className: "more note" }, state.join(" · ")),
+  ...trouble.flatMap((text) => [" ", h("span", { className: "more bad" }, `⚠ ${text}`)])));
 }
 
 export class Overview {
@@ -84,12 +84,7 @@ export class Overview {
   show(beds) {
     this.parts.none.hidden = beds.length > 0;
     say(this.parts.none, "No session has begun.");
-    // A card is made anew only if it changed, and keeps the keyboard's focus.
-    const focused = document.activeElement?.getAttribute("href");
     refill(this.parts.beds, beds, () => beds.map(card));
-    if (focused && !this.parts.beds.contains(document.activeElement)) {
-      [...this.parts.beds.querySelectorAll("a")].find((a) => a.getAttribute("href") === focused)?.focus();
-    }
   }
 }
 

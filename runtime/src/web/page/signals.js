@@ -3,11 +3,11 @@
 // speed costs no more than it can be looked at.
 
 import { ask, bedPath } from "/api.js";
-import { PATCH_S, clock } from "/words.js";
+import { PATCH_S, clock, say } from "/words.js";
 
 const KEPT = 360; // patches: 30 min, as the server
 const ROW = 34, GROUP = 18, LABEL = 92, AXIS = 18;
-const FRAME_MS = 80;
+const FRAME_MS = 80, LEVELS_MS = 5000;
 const NAMES = { BAS: "EEG and EOG", RESP: "Respiration", EKG: "ECG", EMG: "EMG" };
 const MISSING = -32768;
 
@@ -19,7 +19,7 @@ export class Signals {
     [this.end, this.here, this.pinned] = [0, 0, null];
     this.channels = [];
     this.calm = matchMedia("(prefers-reduced-motion: reduce)");
-    parts.span.addEventListener("change", () => this.moved());
+    parts.span.addEventListener("change", () => { this.isLooked = true; this.moved(); });
     parts.back.addEventListener("click", () => this.look(-this.span));
     parts.forth.addEventListener("click", () => this.look(this.span));
     parts.live.addEventListener("click", () => this.look(Infinity));
@@ -60,6 +60,7 @@ export class Signals {
   look(by) {
     const to = Math.max(Math.min((this.pinned ?? this.here) + by, this.here), Math.min(this.oldest + this.span, this.here));
     this.pinned = to >= this.here ? null : to;
+    this.isLooked = true;
     this.moved();
   }
 
@@ -168,10 +169,28 @@ export class Signals {
     const what = groups.map(([key, channels]) => `${channels.length} ${NAMES[key]}`).join(", ");
     const label = this.here ? `Signals: ${what}; ${this.span} s up to ${clock(this.start, this.end)}` : "Signals: none yet";
     if (this.canvas.getAttribute("aria-label") !== label) this.canvas.setAttribute("aria-label", label);
+    if (this.isLooked) say(this.parts.looked, label);
+    this.isLooked = false;
+    this.levels(groups);
     const live = this.pinned === null;
     this.parts.live.setAttribute("aria-pressed", String(live));
     this.parts.forth.disabled = live;
     this.parts.back.disabled = this.end - this.span <= this.oldest;
+  }
+
+  /** What has a level rather than waves, as SpO2, in words: the picture shows it to those who see it. */
+  levels(groups) {
+    if (performance.now() - (this.toldAt ?? -Infinity) < LEVELS_MS) return;
+    this.toldAt = performance.now();
+    const known = groups.flatMap(([, channels]) => channels).map(({ channel, label, unit }) => [label, this.level(channel), unit]);
+    const text = known.filter(([, level]) => level !== null).map(([label, level, unit]) => `${label} ${level} ${unit}`.trim()).join(", ");
+    say(this.parts.levels, text ? `Levels: ${text}` : "");
+  }
+
+  /** The level of a channel that does not swing about zero; null of the others. */
+  level(channel) {
+    const { middle, half } = this.scales.get(channel) ?? { middle: 0, half: 1 };
+    return Math.abs(middle) > 4 * half ? +middle.toPrecision(3) : null;
   }
 
   grid({ draw, width, height, left, from }, color) {
@@ -234,9 +253,8 @@ export class Signals {
     draw.fillText(label, 0, y, left - 6);
     draw.fillStyle = color("--faint");
     draw.font = "10px system-ui, sans-serif";
-    // Of what does not swing about zero, as SpO2, the level is what one wants to know.
-    const level = Math.abs(middle) > 4 * half ? `${+middle.toPrecision(3)} ` : "";
-    draw.fillText(`${level}±${+half.toPrecision(2)} ${unit}`, 0, y + 12, left - 6);
+    const level = this.level(channel);
+    draw.fillText(`${level === null ? "" : `${level} `}±${+half.toPrecision(2)} ${unit}`, 0, y + 12, left - 6);
     draw.save();
     draw.beginPath();
     draw.rect(left, y - ROW * 0.8, width - left, ROW * 1.6);

@@ -24,12 +24,37 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Replaces children where what they stand for changed. */
+/** Makes `there` what `node` is, but for what its reader has opened. */
+function adopt(there, node) {
+  if (node.nodeType === Node.TEXT_NODE) {
+    if (there.data !== node.data) there.data = node.data;
+    return;
+  }
+  for (const { name, value } of node.attributes) if (there.getAttribute(name) !== value) there.setAttribute(name, value);
+  for (const { name } of [...there.attributes]) if (name !== "open" && !node.hasAttribute(name)) there.removeAttribute(name);
+  morph(there, [...node.childNodes]);
+}
+
+/** Gives `element` the children `fresh` by touching what differs alone: what is read, focused or open stays. */
+function morph(element, fresh) {
+  const old = [...element.childNodes];
+  const more = fresh.length - old.length;
+  // Lists with the newest first grow at the top.
+  if (more > 0 && old.length && old.at(-1).textContent === fresh.at(-1).textContent) element.prepend(...fresh.splice(0, more));
+  fresh.forEach((node, i) => {
+    if (i >= old.length) element.append(node);
+    else if (old[i].nodeName !== node.nodeName) old[i].replaceWith(node);
+    else adopt(old[i], node);
+  });
+  old.slice(fresh.length).forEach((node) => node.remove());
+}
+
+/** Renews children where what they stand for changed. */
 export function refill(element, key, make) {
   const now = JSON.stringify(key);
   if (element.dataset.key === now) return;
   element.dataset.key = now;
-  element.replaceChildren(...make());
+  morph(element, make());
 }
 
 const two = (number) => String(Math.floor(number)).padStart(2, "0");

@@ -42,6 +42,13 @@ impl Axis {
         self.clock_s.is_some()
     }
 
+    /// The time of the day at `at_s`, or where that is unknown the time since the start.
+    pub(super) fn time(&self, at_s: f64) -> String {
+        let seconds = self.clock_s.unwrap_or(0) + at_s as u32;
+        let seconds = if self.is_clock() { seconds % DAY_S } else { seconds };
+        format!("{}:{:02}", seconds / 3_600, seconds / 60 % 60)
+    }
+
     /// Room below the plane.
     pub(super) fn height(&self) -> u32 {
         if self.has_labels { 46 } else { 14 }

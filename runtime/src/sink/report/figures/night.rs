@@ -102,7 +102,7 @@ impl Pictures {
         values.sort_by(f32::total_cmp);
         let at = |n: usize| values.get(n).map_or_else(String::new, |v| format!("{v:.0}"));
         let (middle, last) = (values.len() / 2, values.len().saturating_sub(1));
-        let described = fill(text.lane_described, &[&at(0), &at(last), &at(middle)]);
+        let described = fill(text.lane_described, &[&at(0), &at(last), unit, &at(middle)]);
         let figure = line_lane((name, title.clone(), described), &self.axis, rows, range, unit)?;
         self.push(figure, || title);
         Ok(())

@@ -4,7 +4,7 @@ use plotters::prelude::*;
 use sfm_models::SleepStage;
 
 use super::super::record::{EpochRow, Record};
-use super::super::text::Text;
+use super::super::text::{Text, fill};
 use super::{Axis, DrawError, Figure, HATCH, INK, N1, N2, N3, PAPER, Plane, REM, WAKE, y_label};
 use crate::staging::EPOCH_S;
 
@@ -17,7 +17,7 @@ pub(in super::super) fn hypnogram(
     axis: &Axis,
     text: &Text,
 ) -> Result<Figure, DrawError> {
-    let about = ("hypnogram", text.hypnogram.to_owned(), described(record, text));
+    let about = ("hypnogram", text.hypnogram.to_owned(), described(record, axis, text));
     Figure::draw(about, 330, axis, 0.4..5.6, |plane| {
         for stage in SleepStage::ALL {
             y_label(plane, level(stage), stage.as_str())?;
@@ -146,9 +146,27 @@ fn level(stage: SleepStage) -> f64 {
     }
 }
 
-/// The hypnogram in words: how many epochs of what.
-fn described(record: &Record, text: &Text) -> String {
+/// Stretches that are named, of each kind.
+const MAX_SPANS: usize = 12;
+
+/// The hypnogram in words: how many epochs of what, and when REM sleep and what is not staged were.
+fn described(record: &Record, axis: &Axis, text: &Text) -> String {
     let count = |stage| record.epochs.iter().filter(|epoch| epoch.stage() == stage).count();
     let stages = SleepStage::ALL.map(|stage| format!("{stage} {}", count(Some(stage))));
-    format!("{}: {}, ? {}", text.epochs_of, stages.join(", "), count(None))
+    let mut words = format!("{}: {}, ? {}", text.epochs_of, stages.join(", "), count(None));
+    for stage in [Some(SleepStage::Rem), None] {
+        let of_stage = runs(&record.epochs).filter(|run| run.0 == stage);
+        let time = |epoch: usize| axis.time(epoch as f64 * EPOCH_S);
+        let mut spans: Vec<String> =
+            of_stage.map(|(_, from, to)| format!("{}–{}", time(from), time(to))).collect();
+        if spans.len() > MAX_SPANS {
+            spans.truncate(MAX_SPANS);
+            spans.push("…".to_owned());
+        }
+        if !spans.is_empty() {
+            let name = stage.map_or("?", SleepStage::as_str);
+            words += &format!("; {}", fill(text.stretches_of, &[name, &spans.join(", ")]));
+        }
+    }
+    words
 }

@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::super::Checksum;
 use super::super::record::Flaw;
+use super::super::text::fill;
 use super::{Page, duration, untrusted};
 use crate::event::{ChannelLedger, Started};
 use crate::montage::escaped;
@@ -16,13 +17,14 @@ pub(super) fn channels(page: &Page<'_>, started: &Started) -> Markup {
         section aria-labelledby="channels" {
             h2 id="channels" { (text.channels) }
             p { (text.channels_lead) }
-            div.scroll tabindex="0" role="group" aria-label=(text.table) { table {
+            div.scroll tabindex="0" role="group" aria-label=(fill(text.table, &[text.channels])) { table {
                 thead { tr {
                     th scope="col" { (text.channel) }
                     th scope="col" { (text.used_for) }
-                    @for name in [text.missing, text.gaps, text.longest_value, text.bad_epochs] {
+                    @for name in [text.missing, text.gaps, text.longest_value] {
                         th.number scope="col" { (name) }
                     }
+                    th scope="col" { (text.bad_epochs) }
                 } }
                 tbody { @for line in &page.night.ledger { (channel(page, started, line)) } }
             } }
@@ -33,12 +35,22 @@ pub(super) fn channels(page: &Page<'_>, started: &Started) -> Markup {
 fn channel(page: &Page<'_>, started: &Started, line: &ChannelLedger) -> Markup {
     let used = started.channels.iter().find(|used| used.channel == line.channel);
     let rate_hz = used.map_or(0.0, |used| used.rate_hz);
+    let text = page.text;
     let modality = used.and_then(|used| used.modality).map_or("", |m| m.as_str());
     let (lacking, all) = line.missing_of();
     let missing = 100.0 * lacking as f64 / all.max(1) as f64;
     let missing_s = if rate_hz > 0.0 { lacking as f64 / rate_hz } else { 0.0 };
     let flaws = page.record.flaws.get(&line.channel).map_or(&[][..], Vec::as_slice);
-    let bad = flaws.iter().filter(|flaw| **flaw != Flaw::None).count();
+    let kinds = [
+        (Flaw::Missing, text.gap),
+        (Flaw::Flat, text.flat),
+        (Flaw::OutOfRange, text.out_of_range),
+        (Flaw::LineNoise, text.line_noise),
+    ];
+    let count = |kind: Flaw| flaws.iter().filter(|flaw| **flaw == kind).count();
+    let kinds: Vec<(usize, &str)> =
+        kinds.map(|(kind, name)| (count(kind), name)).into_iter().filter(|(n, _)| *n > 0).collect();
+    let bad: usize = kinds.iter().map(|(count, _)| count).sum();
     html! {
         tr {
             th scope="row" { (untrusted(&line.label)) }
@@ -46,7 +58,14 @@ fn channel(page: &Page<'_>, started: &Started, line: &ChannelLedger) -> Markup {
             td.number { @if missing > 0.0 { (duration(missing_s)) " (" (format!("{missing:.1}")) " %)" } @else { "–" } }
             td.number { (line.gaps) }
             td.number { @if line.flat_s > 0.0 { (duration(line.flat_s)) } @else { "–" } }
-            td.number { (bad) @if bad > 0 { " (" (duration(bad as f64 * EPOCH_S)) ")" } }
+            td {
+                (bad)
+                @if bad > 0 { " (" (duration(bad as f64 * EPOCH_S)) "): " }
+                @for (index, (count, name)) in kinds.iter().enumerate() {
+                    @if index > 0 { ", " }
+                    (count) " " (name)
+                }
+            }
         }
     }
 }
@@ -92,7 +111,7 @@ pub(super) fn provenance(page: &Page<'_>, started: &Started) -> Markup {
 fn channel_map(page: &Page<'_>, started: &Started) -> Markup {
     let text = page.text;
     html! {
-        div.scroll tabindex="0" role="group" aria-label=(text.table) { table.small {
+        div.scroll tabindex="0" role="group" aria-label=(fill(text.table, &[text.channel_map])) { table.small {
             thead { tr {
                 th scope="col" { (text.channel) }
                 th.number scope="col" { (text.rate) }

@@ -22,7 +22,7 @@ pub(super) fn section(page: &Page<'_>, started: &Started) -> Markup {
             @if let Some(caution) = &started.caution { p.caution { (escaped(caution)) } }
             p { (cohort(page, started)) }
             p { (text.risk_caveat) }
-            div.scroll tabindex="0" role="group" aria-label=(text.table) { table {
+            div.scroll tabindex="0" role="group" aria-label=(fill(text.table, &[text.risk])) { table {
                 thead { tr {
                     th scope="col" { (text.phenotype) }
                     th scope="col" { "Phecode" }

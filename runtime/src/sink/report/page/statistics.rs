@@ -37,7 +37,7 @@ pub(super) fn section(text: &'static Text, night: &Night, scored: usize) -> Mark
                 }
             }
             div.pair {
-                div.scroll tabindex="0" role="group" aria-label=(text.table) { table {
+                div.scroll tabindex="0" role="group" aria-label=(fill(text.table, &[text.statistics])) { table {
                     thead { tr { th scope="col" { (text.measure) } th.number scope="col" { "AASM" } th.number scope="col" { "YASA" } } }
                     tbody { @for row in rows(text, s) {
                         tr {
@@ -94,7 +94,7 @@ fn rows(text: &'static Text, s: &SleepStatistics) -> Vec<Row> {
 
 fn stages(text: &'static Text, s: &SleepStatistics) -> Markup {
     html! {
-        div.scroll tabindex="0" role="group" aria-label=(text.table) { table {
+        div.scroll tabindex="0" role="group" aria-label=(fill(text.table, &[text.stage])) { table {
             thead { tr { th scope="col" { (text.stage) } th.number scope="col" { (text.minutes) } th.number scope="col" { (text.of_tst) } } }
             tbody {
                 @for stage in SleepStage::ALL {
@@ -130,7 +130,7 @@ pub(super) fn transitions(text: &Text, name: &str, step: &Transitions) -> Markup
     let percent = format!("{:.1}", 100.0 * f64::from(kept) / f64::from(epochs.max(1)));
     let kinds: Vec<&str> = SleepStage::ALL.iter().map(|s| s.as_str()).chain(["?"]).collect();
     html! {
-        div.scroll tabindex="0" role="group" aria-label=(text.table) {
+        div.scroll tabindex="0" role="group" aria-label=(fill(text.table, &[name])) {
             h3 { (name) }
             p {
                 (fill(text.kept, &[&kept.to_string(), &epochs.to_string(), &percent]))

@@ -9,7 +9,7 @@ use typst::foundations::{Array, Bytes, Datetime, Dict, Duration, IntoValue};
 use typst::syntax::{FileId, RootedPath, Source, VirtualPath, VirtualRoot};
 use typst::text::{Font, FontBook};
 use typst::utils::LazyHash;
-use typst::{Library, LibraryExt, World};
+use typst::{Feature, Library, LibraryExt, World};
 use typst_kit::fonts::FontStore;
 use typst_layout::PagedDocument;
 use typst_pdf::{PdfOptions, PdfStandard, PdfStandards};
@@ -67,10 +67,14 @@ impl Desk {
         {
             told.insert(name.into(), value.into_value());
         }
+        // Cells that are the headers of their row.
+        let features = [Feature::A11yExtras].into_iter().collect();
         let pictures = figures.iter().map(|f| (format!("{}.svg", f.name), f.alone(true)));
         let files = pictures.chain([(BODY.to_owned(), body.to_owned())]);
         Some(Self {
-            library: LazyHash::new(Library::builder().with_inputs(told).build()),
+            library: LazyHash::new(
+                Library::builder().with_inputs(told).with_features(features).build(),
+            ),
             fonts,
             template: Source::new(template_id()?, TEMPLATE.to_owned()),
             files: files.map(|(name, text)| (name, Bytes::from_string(text))).collect(),
