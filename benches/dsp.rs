@@ -23,7 +23,7 @@ fn condition(criterion: &mut Criterion) {
             let mut start = 0;
             bencher.iter(|| {
                 for block in samples.chunks(BLOCK_S * rate) {
-                    conditioner.push(start, block, &mut |_, y| {
+                    conditioner.push(start, block, &mut |y| {
                         black_box(y);
                     });
                     start += block.len() as u64;

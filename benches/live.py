@@ -3,12 +3,16 @@
 
     benches/live.py rough PROGRAMS NIGHT.edf [--speed 200]
     benches/live.py beds  PROGRAMS NIGHT.edf --bundle X.sfm --beds 64,256 --seconds 180 [--cores 0]
+    benches/live.py flood PROGRAMS NIGHT.edf --rate 1000,4000,20000 --seconds 30
 
 PROGRAMS is the folder of sfm-stream and sfm-sim. `rough` plays a night over UDP with loss, repetition,
 disorder, damage, drift and 20 outages, and prints the gap ledger beside the simulator's report, the
 stages beside those of the night without faults, and the memory by hour. `beds` plays it in real time
 to as many sessions, prints the delay from an epoch's last sample to its event and the CPU time, and, of
 several numbers of beds, the largest at which every epoch was staged before the next one was in.
+`flood` plays one bed in real time over UDP while strangers send so many datagrams a second, each from
+another of 10,000 addresses of 127.0.0.0/8 (samples, hellos of made-up devices, noise), and prints what of
+the bed's samples was lost.
 """
 
 import argparse
@@ -18,10 +22,13 @@ import os
 import pathlib
 import re
 import socket
+import struct
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
+import zlib
 
 FAULTS = (
     "--sensors 2 --seed 1 --loss 0.01 --duplicate 0.005 --reorder 0.01 --corrupt 0.001 "
@@ -115,6 +122,92 @@ def rough(args, dir):
     assert same >= 0.98 * len(pairs)
 
 
+def frame(message):
+    """COBS of the message and its CRC-32, as firmware-bridge/PROTOCOL.md has it."""
+    body = message + struct.pack("<I", zlib.crc32(message))
+    out = b"".join(bytes([len(group) + 1]) + group for group in body.split(b"\0"))
+    return out + b"\0"
+
+
+def strangers(port, rate, seconds):
+    """Sends the flood; prints how many datagrams it was."""
+    schema = bytes.fromhex("f794d790cd24926f")
+    sockets, sent, begin = [], 0, time.time()
+    for number in range(10000):
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s.bind((f"127.{1 + number // 62500}.{number // 250 % 250}.{1 + number % 250}", 0))
+        s.connect(("127.0.0.1", port))
+        sockets.append(s)
+    begin = time.time()
+    while (now := time.time() - begin) < seconds:
+        while sent < now * rate:
+            varint = bytes([0x80 | sent & 127, 0x80 | sent >> 7 & 127, 0x80 | sent >> 14 & 127, 1])
+            hello = b"\0\1" + schema + varint + varint + b"\xc0\x84\x3d\1\5flood"
+            samples = b"\2\0" + varint + varint + b"\0\x40" + bytes(64)
+            said = [frame(hello), frame(samples), b"\x55" * 200, b""][sent % 4]
+            try:
+                sockets[sent % len(sockets)].send(said)
+            except OSError:
+                pass
+            sent += 1
+        time.sleep(0.001)
+    print(sent)
+
+
+def flood(args, dir):
+    for rate in [int(rate) for rate in args.rate.split(",")]:
+        run_flood(args, dir / str(rate), rate)
+
+
+def run_flood(args, dir, rate):
+    dir.mkdir()
+    stream, sim = args.programs / "sfm-stream", args.programs / "sfm-sim"
+    port, metrics = free_port(), free_port()
+    host = subprocess.Popen(
+        [stream, "--udp", f"127.0.0.1:{port}", "--beds", "--pass", "live", "--out", dir / "beds"]
+        + ["--metrics", f"127.0.0.1:{metrics}"],
+        stdout=subprocess.DEVNULL,
+        stderr=open(dir / "stream.log", "w"),
+    )
+    time.sleep(3)
+    sensor = subprocess.Popen(
+        [sim, args.night, "--udp", f"127.0.0.1:{port}", "--duration", str(args.seconds + 20)]
+        + ["--report", dir / "sim.json"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    time.sleep(15)
+    before = proc(host.pid)
+    strangers = subprocess.run(
+        [sys.executable, __file__, "strangers", str(port), str(rate), "--seconds", str(args.seconds)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    after = proc(host.pid)
+    sensor.wait()
+    time.sleep(5)
+    text = urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics").read().decode()
+    host.terminate()
+    host.wait()
+    refused = dict(re.findall(r'sfm_refused_total\{kind="(\w+)"\} (\d+)', text))
+    device = json.loads((dir / "sim.json").read_text())["devices"][0]
+    taken = sum(channel["taken"] for channel in device["channels"])
+    folder = dir / "beds" / f"{device['device']:016x}"
+    received = 0
+    if (folder / "night.json").exists():
+        links = json.loads((folder / "night.json").read_text())["links"]
+        received = sum(c["ledger"]["received"] - c["ledger"]["duplicate"] for c in links["channels"])
+    folders = len(list((dir / "beds").iterdir())) if (dir / "beds").exists() else 0
+    logged = sum(f.stat().st_size for f in dir.rglob("*") if f.name in ("stream.log", "session.jsonl"))
+    print(
+        f"{rate}/s, {strangers.stdout.strip()} sent: {taken - received} of the bed's {taken} samples lost "
+        f"({100 * (taken - received) / taken:.1f} %), {folders} beds, "
+        f"{100 * (after[1] - before[1]) / args.seconds:.0f} % of a core, {after[0]:.0f} MB, {logged} bytes of log; "
+        f"refused: {refused}"
+    )
+
+
 def quantile(metrics, part):
     """Upper bound of the bucket in which a part of sfm_epoch_delay_seconds lies, over all beds."""
     buckets, count = {}, 0
@@ -173,7 +266,10 @@ def run_beds(args, dir, number):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=["rough", "beds"])
+    if sys.argv[1:2] == ["strangers"]:
+        return strangers(int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[5]))
+    parser.add_argument("what", choices=["rough", "beds", "flood"])
+    parser.add_argument("--rate", default="20000", help="flood: one number or several, datagrams a second")
     parser.add_argument("programs", type=lambda p: pathlib.Path(p).resolve())
     parser.add_argument("night", type=lambda p: pathlib.Path(p).resolve())
     parser.add_argument("--speed", type=float, default=200)
@@ -183,7 +279,7 @@ def main():
     parser.add_argument("--cores", default="", help="e.g. 0,1: the cores of sfm-stream")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as dir:
-        {"rough": rough, "beds": beds}[args.what](args, pathlib.Path(dir))
+        {"rough": rough, "beds": beds, "flood": flood}[args.what](args, pathlib.Path(dir))
 
 
 if __name__ == "__main__":

@@ -54,16 +54,18 @@ fn nothing_is_allocated_after_warm_up() {
         let mut tokens = 0;
         let mut minutes = |range: std::ops::Range<u64>| {
             for second in range {
-                // Ten seconds of every minute are missing.
+                // Ten seconds of every minute are missing, and often a few samples.
                 if second % 60 < 50 {
-                    let start = second * rate;
-                    conditioner.push(start, &block, &mut |grid, y| patches.push(grid, y));
+                    let lost = if second % 7 == 0 { rate as usize / 5 } else { 0 };
+                    let start = second * rate + lost as u64;
+                    conditioner.push(start, &block[lost..], &mut |y| patches.push(y));
                 }
                 while conditioner.ready_until() >= (next_patch + 1) * 640 {
-                    let whole = patches.take(next_patch, &mut raw);
+                    let share = patches.take(next_patch, &mut raw);
                     next_patch += 1;
                     stats.add_patch(&raw);
-                    if let (true, Some(stats)) = (whole, stats.stats()) {
+                    if let (Some(_), Some(stats)) = (share, stats.stats()) {
+                        patches.bridge(&mut raw);
                         z_score_into(&raw, &stats, &mut patch);
                         kernel.tokens_into(&mut scratch, &patch, &mut token);
                         tokens += 1;

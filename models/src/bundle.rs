@@ -218,6 +218,23 @@ impl Bundle {
         sha256_hex(&self.bytes)
     }
 
+    /// SHA-256 of what the bundle computes, lower-case hexadecimal: of its networks, their sizes and
+    /// the preprocessing. Names, labels, cohort and where it came from change nothing in it.
+    pub fn network_sha256(&self) -> String {
+        let manifest = &self.manifest;
+        let sizes = (&manifest.preprocessing, &manifest.base, &manifest.staging);
+        let mut parts = serde_json::to_vec(&sizes).unwrap_or_default();
+        for (name, entry) in manifest.files.iter().filter(|(name, _)| name.ends_with(".onnx")) {
+            parts.extend_from_slice(format!("\n{name} {}", entry.sha256).as_bytes());
+        }
+        sha256_hex(&parts)
+    }
+
+    /// The bundle as it lies in its file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     fn check_files(&self) -> Result<(), BundleError> {
         let listed = &self.manifest.files;
         if let Some(name) = self.files.keys().find(|n| *n != MANIFEST && !listed.contains_key(*n)) {

@@ -39,6 +39,12 @@ pub struct Manifest {
     /// Apnea head, if the bundle has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apnea: Option<Apnea>,
+    /// What becomes of bad signals; as in the reference where the bundle does not say.
+    #[serde(default, skip_serializing_if = "BadSignals::is_reference")]
+    pub bad_signals: BadSignals,
+    /// Which channels the network takes; as in the reference where the bundle does not say.
+    #[serde(default, skip_serializing_if = "ChannelPolicy::is_reference")]
+    pub channels: ChannelPolicy,
     /// What the weights were trained on.
     pub training: Training,
     /// Held-out figures by name, as measured by the trainer; empty for imported weights.
@@ -94,6 +100,63 @@ pub enum SingleChannel {
     Skip,
     /// It goes through channel pooling like any number of channels.
     Pool,
+}
+
+/// What the network is given of mains, noise, clipped and implausible signals. A signal without any
+/// variance is absent in either case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BadSignals {
+    /// They go into the network like others (the reference implementation).
+    #[default]
+    Reference,
+    /// Their 5-s pieces are absent.
+    Absent,
+}
+
+impl BadSignals {
+    fn is_reference(&self) -> bool {
+        *self == BadSignals::Reference
+    }
+}
+
+/// What becomes of electrodes, and of more channels than the network takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelPolicy {
+    /// Every channel as it was recorded, the first of too many (the reference implementation, whose lists
+    /// hold bare `C3` and `M1`).
+    #[default]
+    Reference,
+    /// Derivations as the AASM manual has them: electrodes give way to those that were recorded, or are
+    /// made into them; of too many channels those that the manual asks for first.
+    Aasm,
+}
+
+impl ChannelPolicy {
+    fn is_reference(&self) -> bool {
+        *self == ChannelPolicy::Reference
+    }
+
+    /// Its name as in the manifest.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ChannelPolicy::Reference => "reference",
+            ChannelPolicy::Aasm => "aasm",
+        }
+    }
+}
+
+impl std::str::FromStr for ChannelPolicy {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "reference" => Ok(ChannelPolicy::Reference),
+            "aasm" => Ok(ChannelPolicy::Aasm),
+            _ => Err("use aasm or reference"),
+        }
+    }
 }
 
 /// Sizes of the staging head.

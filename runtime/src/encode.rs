@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sfm_models::manifest::{EPOCH_S, SingleChannel};
-use sfm_models::{Bundle, graph};
+use sfm_models::{Bundle, Manifest, graph};
 
 pub use self::token_log::TokenLog;
 
 use crate::infer::backend::Backend;
 use crate::infer::batch::{BatchedSession, SIZES};
 use crate::infer::tokenizer_kernel::{TokenizerKernel, TokenizerScratch};
-use crate::infer::{InferError, Input, Session};
+use crate::infer::{InferError, Input, Session, graph_check};
 use crate::timing::{Step, Timings};
 
 /// Open windows are padded to a multiple of this many tokens, masked, so that an engine that
@@ -55,12 +55,11 @@ impl BaseNetwork {
         timings: Arc<Timings>,
     ) -> Result<Self, InferError> {
         let manifest = bundle.manifest();
-        let tokenizer = TokenizerKernel::from_onnx(graph_bytes(bundle, graph::TOKENIZER)?)
-            .map_err(|e| InferError {
-                graph: graph::TOKENIZER.to_owned(),
-                engine: "the tokenizer kernel",
-                reason: e.to_string(),
-            })?;
+        let onnx = graph_bytes(bundle, graph::TOKENIZER)?;
+        graph_check::check(graph::TOKENIZER, onnx)?;
+        let tokenizer = TokenizerKernel::from_onnx(onnx)
+            .map_err(|e| InferError::refused(graph::TOKENIZER, "the tokenizer kernel", e))?;
+        check_sizes(&tokenizer, manifest)?;
         Ok(Self {
             tokenizer,
             pool: load_graph(bundle, backend, graph::POOL)?,
@@ -141,6 +140,20 @@ impl BaseNetwork {
     }
 }
 
+/// The tokenizer takes the patches and makes the tokens that the manifest says.
+fn check_sizes(tokenizer: &TokenizerKernel, manifest: &Manifest) -> Result<(), InferError> {
+    let found = (tokenizer.patch_samples(), tokenizer.embed_dim());
+    let due = (manifest.preprocessing.patch_samples, manifest.base.embed_dim);
+    if found == due {
+        return Ok(());
+    }
+    let reason = format!(
+        "it makes {} values of {} samples, but the manifest says {} of {}",
+        found.1, found.0, due.1, due.0
+    );
+    Err(InferError::refused(graph::TOKENIZER, "the tokenizer kernel", reason))
+}
+
 /// Loads graph `name` of `bundle` on `backend`.
 pub(crate) fn load_graph(
     bundle: &Bundle,
@@ -151,11 +164,8 @@ pub(crate) fn load_graph(
 }
 
 fn graph_bytes<'a>(bundle: &'a Bundle, name: &str) -> Result<&'a [u8], InferError> {
-    bundle.graph(name).ok_or_else(|| InferError {
-        graph: name.to_owned(),
-        engine: "the bundle",
-        reason: "the graph is missing".to_owned(),
-    })
+    let missing = || InferError::refused(name, "the bundle", "the graph is missing");
+    bundle.graph(name).ok_or_else(missing)
 }
 
 /// What the encoder makes of a window so far.

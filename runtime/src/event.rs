@@ -161,8 +161,8 @@ pub struct SleepEpoch {
     /// Mean of the softmaxes of the epoch's present 5-s tokens, in the order W, N1, N2, N3, R;
     /// NaN where no token is present.
     pub probabilities: [f32; SleepStage::COUNT],
-    /// Part of the epoch's signal that is present, 0 to 1: the mean over its patches and the
-    /// mapped modalities. A signal that is there and bad counts as present.
+    /// Part of the epoch's signal that the network had, 0 to 1: the mean over its patches and the
+    /// mapped modalities, of each patch what was measured of it; 0 of one that is absent.
     pub quality: f32,
     /// The largest probability times `quality` times [`EpochQuality::sound`], 0 to 1; 0 where no
     /// token is present. Lower where signals are missing or bad: a figure to sort by, no
@@ -250,6 +250,10 @@ pub struct ChannelQuality {
     /// Share of 50 or 60 Hz, the larger, in the signal's power.
     #[serde(skip_serializing_if = "is_zero")]
     pub line_noise: f32,
+    /// Kept from the network, in 5-s pieces: a lead that is off, and for bundles that say so mains,
+    /// noise, and what is clipped or implausible.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub masked: f32,
     /// Flat or clipped for most of the epoch: the electrode is off, or its cable.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub lead_off: bool,

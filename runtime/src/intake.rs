@@ -17,7 +17,7 @@ use self::channel::ChannelIntake;
 use crate::dsp::normalize::{ChannelStats, z_score_into};
 use crate::event::{ChannelLedger, ChannelPatch, ChannelQuality, Gap, Pass, SignalPatch};
 use crate::montage::Montage;
-use crate::quality::QualityMeter;
+use crate::quality::{MaskRule, PieceMeter, QualityMeter, part_of};
 use crate::ring::{RingReader, RingState};
 use crate::signal::StreamInfo;
 use crate::timing::{Step, Timings};
@@ -34,6 +34,17 @@ pub enum Normalization {
     Fixed(Vec<Option<ChannelStats>>),
     /// Not at all: the source is preprocessed.
     AsStored,
+}
+
+/// Patches of one modality as the network takes them.
+#[derive(Debug, Default)]
+pub struct PatchBatch {
+    /// [rows, C, patch_samples], z-scored, zero where absent.
+    pub patches: Vec<f32>,
+    /// [rows, C], 1.0 or 0.0.
+    pub present: Vec<f32>,
+    /// [rows, C]: the part of each patch that was measured, 0 where it is absent.
+    pub shares: Vec<f32>,
 }
 
 /// All mapped channels, by modality.
@@ -112,6 +123,26 @@ impl Intake {
         }
     }
 
+    /// Keeps bad pieces from the network and from what it is normalized with, by `rule`. Not those of
+    /// a preprocessed source. To be said before the first sample.
+    pub fn mask_pieces(
+        &mut self,
+        info: &StreamInfo,
+        preprocessing: &Preprocessing,
+        rule: MaskRule,
+    ) {
+        if info.preprocessed || rule == MaskRule::KeepBad {
+            return;
+        }
+        for ModalityIntake { modality, channels, .. } in &mut self.modalities {
+            for channel in channels {
+                let signal = &info.signals[channel.ledger.channel];
+                let meter = PieceMeter::new(signal, *modality, preprocessing, rule);
+                channel.pieces = Some(meter);
+            }
+        }
+    }
+
     /// What is wrong with the channels in epoch `epoch`, of which `part` is in the recording, in
     /// the source's order, and the part of the present signal that is sound. To be asked once an
     /// epoch, in order, when its patches are ready.
@@ -127,6 +158,8 @@ impl Intake {
                 };
                 let (quality, of_channel) = meter.epoch(epoch, part);
                 sound += of_channel / channels;
+                let masked = part_of(channel.take_masked(epoch));
+                let quality = ChannelQuality { masked, ..quality };
                 if quality != ChannelQuality::default() {
                     let (index, label) = (channel.ledger.channel, channel.ledger.label.clone());
                     reported.push(ChannelQuality { channel: index, label, ..quality });
@@ -200,6 +233,11 @@ impl Intake {
     /// Patches from the start of the recording that are complete or known to be missing.
     pub fn ready_patches(&self) -> u64 {
         self.ready
+    }
+
+    /// Time from the start to the end of the last sample of any channel so far, seconds.
+    pub fn length_s(&self) -> f64 {
+        self.channels().map(ChannelIntake::length_s).fold(0.0, f64::max)
     }
 
     /// Patch `patch` of every channel, before it is taken: for pictures.
@@ -301,29 +339,31 @@ impl ModalityIntake {
         self.channels.len()
     }
 
-    /// Takes patches `first..first + rows` of every channel: `patches` [rows, C, patch_samples]
-    /// z-scored (zero where absent) and `present` [rows, C], 1.0 or 0.0. A channel without any
-    /// variance says nothing and is absent.
+    /// Takes patches `first..first + rows` of every channel. A channel without any variance says
+    /// nothing and is absent.
     pub fn gather(
         &mut self,
         first: u64,
         rows: usize,
         normalization: &Normalization,
-        patches: &mut Vec<f32>,
-        present: &mut Vec<f32>,
+        batch: &mut PatchBatch,
     ) {
         let (channels, samples) = (self.channels.len(), self.patch_samples);
-        patches.resize(rows * channels * samples, 0.0);
-        present.resize(rows * channels, 0.0);
+        batch.patches.resize(rows * channels * samples, 0.0);
+        batch.present.resize(rows * channels, 0.0);
+        batch.shares.resize(rows * channels, 0.0);
         self.raw.resize(rows * samples, 0.0);
         for (slot, channel) in self.channels.iter_mut().enumerate() {
             let cell = |row: usize| row * channels + slot;
             for (row, raw) in self.raw.chunks_exact_mut(samples).enumerate() {
-                let is_present = channel.patches.take(first + row as u64, raw);
-                present[cell(row)] = f32::from(u8::from(is_present));
+                let share = channel.take_patch(first + row as u64, raw);
+                batch.shares[cell(row)] = share.unwrap_or(0.0);
                 // Of an absent patch, the samples that are there count; the others are NaN.
                 if matches!(normalization, Normalization::Running) {
                     channel.stats.add_patch(raw);
+                }
+                if share.is_some() {
+                    channel.patches.bridge(raw);
                 }
             }
             let stats = match normalization {
@@ -332,47 +372,48 @@ impl ModalityIntake {
                 Normalization::AsStored => Some(ChannelStats { count: 0, mean: 0.0, std: 1.0 }),
             };
             for (row, raw) in self.raw.chunks_exact(samples).enumerate() {
-                let patch = &mut patches[cell(row) * samples..][..samples];
-                match stats {
-                    Some(stats) if present[cell(row)] > 0.0 && !stats.is_flat() => {
-                        z_score_into(raw, &stats, patch);
-                        // One absurd value would spoil the window: masks do not stop a NaN.
-                        if !patch.iter().all(|z| z.abs() <= MAX_Z) {
-                            present[cell(row)] = 0.0;
-                            patch.fill(0.0);
-                        }
-                    }
-                    _ => {
-                        present[cell(row)] = 0.0;
-                        patch.fill(0.0);
-                    }
+                let patch = &mut batch.patches[cell(row) * samples..][..samples];
+                let is_there = batch.shares[cell(row)] > 0.0 && normalized(raw, stats, patch);
+                batch.present[cell(row)] = f32::from(u8::from(is_there));
+                if !is_there {
+                    batch.shares[cell(row)] = 0.0;
+                    patch.fill(0.0);
                 }
             }
         }
     }
 
     /// Passes over patches `first..first + rows`, whose tokens are known: only what later patches
-    /// are normalized with is brought up to date.
+    /// are normalized with, and what is said of the signals, is brought up to date.
     pub fn pass_over(&mut self, first: u64, rows: usize, normalization: &Normalization) {
-        if matches!(normalization, Normalization::Running) {
-            return self.accumulate(first, rows);
-        }
-        for channel in &mut self.channels {
-            self.raw.resize(self.patch_samples, 0.0);
-            channel.patches.take(first + rows as u64 - 1, &mut self.raw);
-        }
+        self.take_rows(first, rows, matches!(normalization, Normalization::Running));
     }
 
     /// Takes patches `first..first + rows` for their mean and variance alone.
     pub fn accumulate(&mut self, first: u64, rows: usize) {
+        self.take_rows(first, rows, true);
+    }
+
+    fn take_rows(&mut self, first: u64, rows: usize, into_stats: bool) {
         for channel in &mut self.channels {
             self.raw.resize(self.patch_samples, 0.0);
             for row in 0..rows {
-                channel.patches.take(first + row as u64, &mut self.raw);
-                channel.stats.add_patch(&self.raw);
+                let raw = &mut self.raw;
+                channel.take_patch(first + row as u64, raw);
+                if into_stats {
+                    channel.stats.add_patch(raw);
+                }
             }
         }
     }
+}
+
+/// Z-scores a patch, if that makes a signal of it.
+fn normalized(raw: &[f32], stats: Option<ChannelStats>, patch: &mut [f32]) -> bool {
+    let Some(stats) = stats.filter(|stats| !stats.is_flat()) else { return false };
+    z_score_into(raw, &stats, patch);
+    // One absurd value would spoil the window: masks do not stop a NaN.
+    patch.iter().all(|z| z.abs() <= MAX_Z)
 }
 
 /// In order of time, then of channel.

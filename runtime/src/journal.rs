@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use sfm_models::{Modality, SleepStage};
 
 use crate::event::SleepEpoch;
+use crate::files;
+use crate::recorder::put_in;
 
 /// The file's name in a session's folder.
 pub const FILE_NAME: &str = "journal.sfm";
@@ -136,11 +138,11 @@ impl Journal {
     pub fn create(dir: &Path, network: JournalNetwork) -> Result<Self, JournalError> {
         let path = dir.join(FILE_NAME);
         let write = || {
-            let mut file = File::create(&path)?;
+            let mut file = files::create(&path)?;
             let signature: Signature = (MAGIC, VERSION);
             write_record(&mut file, &(signature, &network))?;
             // The name, too, has to be there after a power cut.
-            File::open(dir)?.sync_all()?;
+            files::sync_folder(dir)?;
             Ok(file)
         };
         match write() {
@@ -164,7 +166,7 @@ impl Journal {
     ) -> Result<(Self, Vec<JournalWindow>), JournalError> {
         let path = dir.join(FILE_NAME);
         let io = |reason| JournalError::Io { path: path.clone(), reason };
-        let mut file = match OpenOptions::new().read(true).write(true).open(&path) {
+        let mut file = match files::open(OpenOptions::new().read(true).write(true), &path) {
             Ok(file) => file,
             Err(reason) if reason.kind() == ErrorKind::NotFound => {
                 return Ok((Self::create(dir, network)?, Vec::new()));
@@ -185,18 +187,42 @@ impl Journal {
         Ok((Self { file, path, network, next_window }, windows))
     }
 
+    /// Goes on in `dir`, with a copy of what was written so far.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]; it goes on where it was.
+    pub fn move_to(&mut self, dir: &Path) -> Result<(), JournalError> {
+        let path = dir.join(FILE_NAME);
+        match put_in(&self.file, &path) {
+            Ok(file) => {
+                if let Some(file) = file {
+                    self.file = file;
+                }
+                self.path = path;
+                Ok(())
+            }
+            Err(reason) => Err(JournalError::Io { path, reason }),
+        }
+    }
+
     /// Appends the next window and waits until it is on the disk.
     ///
     /// # Errors
     /// [`JournalError::Unfit`] if it is not the next window or has other sizes than the journal's
-    /// network; [`JournalError::Io`].
+    /// network; [`JournalError::Io`], after which it can be appended again.
     pub fn append(&mut self, window: &JournalWindow) -> Result<(), JournalError> {
         if let Err(reason) = window.check(&self.network, self.next_window) {
             let (path, window) = (self.path.clone(), window.window);
             return Err(JournalError::Unfit { path, window, reason });
         }
-        write_record(&mut self.file, window)
-            .map_err(|reason| JournalError::Io { path: self.path.clone(), reason })?;
+        let io = |reason| JournalError::Io { path: self.path.clone(), reason };
+        let before = self.file.stream_position().map_err(io)?;
+        if let Err(reason) = write_record(&mut self.file, window) {
+            // What a full disk took of it: the window can be appended again.
+            let _ =
+                self.file.set_len(before).and_then(|()| self.file.seek(SeekFrom::Start(before)));
+            return Err(io(reason));
+        }
         self.next_window += 1;
         Ok(())
     }

@@ -4,12 +4,13 @@
 //! [`source::Source`], [`infer::Session`] and [`sink::Sink`].
 
 pub mod batch;
+pub mod caught;
 pub mod cli;
-pub mod confusion;
 pub mod dsp;
 pub mod edf;
 pub mod encode;
 pub mod event;
+pub mod files;
 pub mod hazards;
 pub mod hypnogram;
 pub mod infer;
@@ -23,15 +24,21 @@ pub mod night;
 pub mod pipeline;
 pub mod publish;
 pub mod quality;
+mod rate;
 pub mod recorder;
 pub mod ring;
 pub mod service;
 pub mod signal;
 pub mod sim;
 pub mod sink;
+#[cfg(test)]
+#[path = "../../tests/skip.rs"]
+mod skip;
 pub mod source;
 pub mod staging;
 pub mod statistics;
 pub mod telemetry;
 pub mod timing;
 pub mod web;
+
+pub use hypnogram::confusion;

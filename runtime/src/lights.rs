@@ -1,19 +1,30 @@
 //! Lights off and on, where the recording says so: in the annotations of an EDF+ file, or in the
 //! `annotations.edf` of a live session, which stands beside its recording. A night's statistics count
-//! what lies between them.
+//! what lies between them. Words of seven languages are known; what only looks like a mark, or lies
+//! outside the recording, is not used and named.
 
+use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::LazyLock;
 
+use regex::{Regex, RegexBuilder};
 use serde::Serialize;
 
-use crate::edf::annotation::annotations;
+use crate::edf::annotation::{each_annotation, too_many};
+use crate::edf::{EdfError, RecordReader};
 use crate::link::saved;
-use crate::recorder::{LIGHTS_OFF, LIGHTS_ON};
+use crate::montage::escaped;
 use crate::staging::EPOCH_S;
 
 /// Marks that are kept, to be drawn; the ends count all there are.
 const MAX_MARKS: usize = 100;
+/// More marks than that say nothing.
+const MAX_READ: usize = 100_000;
+/// Marks so far outside a recording are of its ends, seconds.
+const BESIDE_S: f64 = 5.0;
+/// Letters of an annotation that a note repeats.
+const MAX_SHOWN: usize = 60;
 
 /// The lights of a recording.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -24,9 +35,9 @@ pub struct Lights {
     pub on_s: Option<f64>,
     /// The marks, in order of time.
     pub marks: Vec<LightsMark>,
-    /// Why the recording's annotations could not be read, one sentence.
+    /// What was not used, and why, one sentence each.
     #[serde(skip)]
-    pub unread: Option<String>,
+    pub notes: Vec<String>,
 }
 
 /// The lights go off or on.
@@ -42,31 +53,52 @@ impl Lights {
     /// Of an EDF or BDF file, or of a live session's.
     pub fn of(recording: &Path) -> Self {
         let beside = recording.parent().map(|dir| dir.join("annotations.edf"));
-        let beside = beside.filter(|path| path.exists() && is_live(recording));
-        match annotations(beside.as_deref().unwrap_or(recording)) {
-            Ok(found) => Self::among(found.iter().map(|a| (a.onset_s, a.text.as_str()))),
-            Err(reason) => Self { unread: Some(reason.to_string()), ..Self::default() },
+        let beside = beside.filter(|path| path.is_file() && is_live(recording));
+        match read_marks(beside.as_deref().unwrap_or(recording)) {
+            Ok(found) => found.lights(),
+            Err(reason) => Self {
+                notes: vec![format!("when the lights went off and on is not known: {reason}")],
+                ..Self::default()
+            },
         }
     }
 
-    /// Among annotations: onset in seconds, text.
-    fn among<'a>(found: impl Iterator<Item = (f64, &'a str)>) -> Self {
-        let is = |written: &str, mark: &str| written.trim().eq_ignore_ascii_case(mark);
-        // The manual's words, and those of EDF+.
-        let goes_off = |written: &str| is(written, LIGHTS_OFF) || is(written, "Lights out");
-        let mark = |(onset_s, written): (f64, &str)| {
-            let is_on = is(written, LIGHTS_ON);
-            let is_mark = onset_s.is_finite() && (is_on || goes_off(written));
-            is_mark.then_some(LightsMark { onset_s, is_on })
-        };
-        let mut marks: Vec<LightsMark> = found.filter_map(mark).collect();
+    /// What lies within the first `duration_s` seconds, which are the recording's, or a few seconds
+    /// beside them: a button pressed as recording begins or ends.
+    #[must_use]
+    pub fn within(self, duration_s: f64) -> Self {
+        let Self { marks, mut notes, .. } = self;
+        let (inside, outside): (Vec<_>, Vec<_>) = marks
+            .into_iter()
+            .partition(|mark| (-BESIDE_S..=duration_s + BESIDE_S).contains(&mark.onset_s));
+        notes.extend(outside.first().map(|mark| {
+            let state = if mark.is_on { "on" } else { "off" };
+            let more = match outside.len() - 1 {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let onset_s = mark.onset_s;
+            format!(
+                "the mark of lights {state} at {onset_s:.0} s{more} lies outside the recording of {duration_s:.0} s: not used"
+            )
+        }));
+        Self::of_marks(inside, notes)
+    }
+
+    fn of_marks(mut marks: Vec<LightsMark>, notes: Vec<String>) -> Self {
         marks.sort_by(|a, b| a.onset_s.total_cmp(&b.onset_s));
         let off_s = marks.iter().find(|mark| !mark.is_on).map(|mark| mark.onset_s);
         let is_behind = |at_s: f64| off_s.is_none_or(|off_s| at_s > off_s);
         let on = marks.iter().rfind(|mark| mark.is_on && is_behind(mark.onset_s));
         let on_s = on.map(|mark| mark.onset_s);
-        marks.truncate(MAX_MARKS);
-        Self { off_s, on_s, marks, unread: None }
+        Self { off_s, on_s, marks, notes }
+    }
+
+    /// The same with no more marks than are worth drawing.
+    #[must_use]
+    pub fn to_show(mut self) -> Self {
+        self.marks.truncate(MAX_MARKS);
+        self
     }
 
     /// The epochs, of `count`, that lie for the most part between lights off and lights on; an end
@@ -77,6 +109,116 @@ impl Lights {
         let epochs = self.off_s.map_or(0, nearest)..self.on_s.map_or(count, nearest);
         let is_early = self.off_s.is_none() && 2 * epochs.end < count;
         if epochs.is_empty() || is_early { 0..count } else { epochs }
+    }
+}
+
+/// What of a file's annotations is about lights.
+#[derive(Debug, Default)]
+struct Found {
+    marks: Vec<LightsMark>,
+    /// Texts that begin like a mark and go on as none, by the first of them.
+    doubtful: Option<(f64, String)>,
+    doubtful_count: usize,
+}
+
+impl Found {
+    fn take(&mut self, onset_s: f64, text: &str) {
+        if !onset_s.is_finite() {
+            return;
+        }
+        match said(text) {
+            Said::Mark { is_on } => self.marks.push(LightsMark { onset_s, is_on }),
+            Said::Doubtful => {
+                self.doubtful_count += 1;
+                let shown = || text.chars().take(MAX_SHOWN).collect::<String>();
+                self.doubtful.get_or_insert_with(|| (onset_s, shown()));
+            }
+            Said::Else => {}
+        }
+    }
+
+    fn lights(self) -> Lights {
+        let note = self.doubtful.map(|(onset_s, text)| {
+            let more = match self.doubtful_count - 1 {
+                0 => String::new(),
+                more => format!(" (and {more} like it)"),
+            };
+            let text = escaped(&text);
+            format!(
+                "the annotation '{text}' at {onset_s:.0} s{more} may be about the room's lights: not used"
+            )
+        });
+        Lights::of_marks(self.marks, note.into_iter().collect())
+    }
+}
+
+/// The marks of a file, among its other annotations.
+fn read_marks(path: &Path) -> Result<Found, EdfError> {
+    let mut found = Found::default();
+    each_annotation(&mut RecordReader::new(File::open(path)?)?, |annotation| {
+        if found.marks.len() == MAX_READ {
+            return Err(too_many("marks of lights", MAX_READ));
+        }
+        found.take(annotation.onset_s, &annotation.text);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// What an annotation says of the lights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Mark {
+        is_on: bool,
+    },
+    /// It begins as a mark does and goes on as a sentence.
+    Doubtful,
+    Else,
+}
+
+/// Recorders' and scorers' words, English, German, French, Spanish, Italian, Portuguese, Dutch, with
+/// or without accents. Behind them: nothing, a time, or a remark set off by a punctuation mark.
+static MARK: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let pattern = r"
+        \A[^\p{Alphabetic}]*(?:(?P<off>
+            lights?[\s_-]*(?:(?:were|was|are|turned|switched)\s+)*(?:off|out)
+          | (?:licht(?:er)?|beleuchtung)[\s_-]*(?:wurden?\s+)?(?:aus|ausgeschaltet|gel(?:ö|oe)scht)
+          | lumi[eè]res?[\s_-]*(?:off|[eé]teintes?)
+          | extinction(?:\s+(?:des?|de\s+la)\s+(?:lumi[eè]res?|feux))?
+          | luz[\s_-]*apagada | luces[\s_-]*apagadas | luzes[\s_-]*apagadas
+          | apaga(?:r|do\s+de)\s+(?:(?:las?|as?)\s+)?(?:luz(?:es)?|luces)
+          | luc[ei][\s_-]*spent[ae] | spegnimento\s+(?:dell[ae]\s+)?luc[ei]
+          | licht(?:en)?[\s_-]*uit
+        )|(?P<on>
+            lights?[\s_-]*(?:(?:were|was|are|turned|switched)\s+)*on
+          | (?:licht(?:er)?|beleuchtung)[\s_-]*(?:wurden?\s+)?(?:an|ein|angeschaltet|eingeschaltet)
+          | lumi[eè]res?[\s_-]*(?:on|allum[eé]es?)
+          | (?:r[eé])?allumage(?:\s+(?:des?|de\s+la)\s+(?:lumi[eè]res?|feux))?
+          | luz[\s_-]*(?:encendida|prendida|acesa) | luces[\s_-]*(?:encendidas|prendidas)
+          | luzes[\s_-]*acesas
+          | (?:encend(?:er|ido\s+de)|acender)\s+(?:(?:las?|as?)\s+)?(?:luz(?:es)?|luces)
+          | luc[ei][\s_-]*acces[ae] | accensione\s+(?:dell[ae]\s+)?luc[ei]
+          | licht(?:en)?[\s_-]*aan
+        ))\b
+        (?P<rest>
+          (?:\s*(?:(?:at|um|à|alle|om)\s+)?\d{1,2}[:.h]\d{2}(?:[:.]\d{2})?(?:\s*(?:[ap]\.?m\b\.?|uhr|h\b))?)?
+          (?:[^\p{Alphabetic}]*|\s*[-–—:;,./(\[|=].*)\z
+        )?
+    ";
+    let mut builder = RegexBuilder::new(pattern);
+    builder.ignore_whitespace(true).case_insensitive(true).dot_matches_new_line(true).build().ok()
+});
+
+/// What an annotation says of the lights.
+fn said(written: &str) -> Said {
+    // EDF+ allows a channel behind the text.
+    let text = written.split("@@").next().unwrap_or_default().trim();
+    let Some(found) = MARK.as_ref().and_then(|pattern| pattern.captures(text)) else {
+        return Said::Else;
+    };
+    match found.name("rest") {
+        Some(_) => Said::Mark { is_on: found.name("on").is_some() },
+        None => Said::Doubtful,
     }
 }
 
@@ -91,7 +233,9 @@ mod tests {
     use super::*;
 
     fn lights(found: &[(f64, &str)]) -> Lights {
-        Lights::among(found.iter().copied())
+        let mut about = Found::default();
+        found.iter().for_each(|&(onset_s, text)| about.take(onset_s, text));
+        about.lights()
     }
 
     #[test]
@@ -101,7 +245,7 @@ mod tests {
             (29_000.0, "Lights on"),
             (10.0, "Lights on"),
             (12_000.0, "Lights on"),
-            (12_300.0, "Lights off"),
+            (12_300.0, "Light off@@EEG F4-A1"),
             (400.0, "Snoring"),
             (f64::NAN, "Lights off"),
         ];
@@ -112,6 +256,13 @@ mod tests {
     }
 
     #[test]
+    fn the_recorders_own_words_are_marks() {
+        use crate::recorder::{LIGHTS_OFF, LIGHTS_ON};
+        assert_eq!(said(LIGHTS_OFF), Said::Mark { is_on: false });
+        assert_eq!(said(LIGHTS_ON), Said::Mark { is_on: true });
+    }
+
+    #[test]
     fn many_marks_hide_neither_end() {
         let mut found = vec![(28_000.0, "Lights on"), (60.0, "Lights off")];
         found.extend(
@@ -119,7 +270,7 @@ mod tests {
                 .map(|n| (1_000.0 + f64::from(n), ["Lights on", "Lights off"][n as usize % 2])),
         );
         let lights = lights(&found);
-        assert_eq!((lights.epochs(960), lights.marks.len()), (2..933, MAX_MARKS));
+        assert_eq!((lights.epochs(960), lights.to_show().marks.len()), (2..933, MAX_MARKS));
     }
 
     #[test]
@@ -138,6 +289,93 @@ mod tests {
     }
 
     #[test]
+    fn recorders_words_are_known() {
+        let (off, on) = (Said::Mark { is_on: false }, Said::Mark { is_on: true });
+        for text in [
+            "Lights off",
+            "Lights off@@EEG F4-A1",
+            "Light off",
+            "LIGHTS-OFF",
+            "lights_out",
+            "LightsOut",
+            "Lights Out - patient comfortable",
+            "Lights off: 23:05",
+            "Lights out 22:45:10",
+            "Lights out at 22:45",
+            "Lights out 10:45 PM, room 3",
+            "Lights Off (tech)",
+            "* Lights were turned off.",
+            "Licht aus",
+            "Licht ausgeschaltet",
+            "Lumière éteinte",
+            "LUMIERES ETEINTES",
+            "Extinction des lumières",
+            "Extinction",
+            "Luces apagadas",
+            "Luci spente",
+            "Luzes apagadas",
+            "Licht uit",
+        ] {
+            assert_eq!(said(text), off, "{text}");
+        }
+        for text in [
+            "Lights on@@EEG Fpz-Cz",
+            "Light on",
+            "LIGHTS ON",
+            "Licht an",
+            "Licht ein, Patient wach",
+            "Lumières allumées",
+            "Allumage",
+            "Luz encendida",
+            "Luce accesa",
+            "Luzes acesas",
+            "Lichten aan",
+        ] {
+            assert_eq!(said(text), on, "{text}");
+        }
+        for text in ["Lights off in 5 min", "Light on in the corridor", "licht an der Tür"] {
+            assert_eq!(said(text), Said::Doubtful, "{text}");
+        }
+        for text in [
+            "Light sleep",
+            "Lights",
+            "Snoring",
+            "",
+            "Loffler",
+            "Long apnea",
+            "Flights on",
+            "Extinctions",
+            "Lights onset",
+            "Lichtanlage",
+            "Recording start",
+            "Luz",
+            "Sleep stage N1@@Lights off",
+        ] {
+            assert_eq!(said(text), Said::Else, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_used_is_named() {
+        let lights = lights(&[
+            (60.0, "Lights off"),
+            (500.0, "Lights on"),
+            (301.0, "Lights on"),
+            (-9.0, "Lights off"),
+            (200.0, "Lights off in 5 min"),
+        ]);
+        let lights = lights.within(300.0);
+        assert_eq!((lights.off_s, lights.on_s), (Some(60.0), Some(301.0)));
+        assert_eq!(
+            lights.notes,
+            [
+                "the annotation 'Lights off in 5 min' at 200 s may be about the room's lights: not used",
+                "the mark of lights off at -9 s and 1 more lies outside the recording of 300 s: not used",
+            ]
+        );
+    }
+
+    #[test]
     fn only_a_sessions_marks_are_beside_it() {
         let dir = tempfile::tempdir().expect("a folder");
         let recording = dir.path().join("recording.edf");
@@ -147,6 +385,6 @@ mod tests {
         assert!(!is_live(&recording));
         std::fs::write(dir.path().join(saved::FILE_NAME), "{}").expect("written");
         assert!(is_live(&recording));
-        assert!(Lights::of(&recording).unread.is_some());
+        assert!(Lights::of(&recording).notes[0].contains("not known"));
     }
 }

@@ -36,7 +36,9 @@ use crate::intake::{Intake, Normalization};
 use crate::journal::JournalWindow;
 use crate::lights::Lights;
 use crate::montage::Montage;
+use crate::montage::derived::DerivedSource;
 use crate::night::{ApneaHead, Demographics, RiskHead};
+use crate::quality::MaskRule;
 use crate::source::{Source, SourceError};
 use crate::staging::Stager;
 use crate::timing::Timings;
@@ -56,6 +58,8 @@ pub struct Network {
     staging: Option<Arc<Stager>>,
     risk: Option<RiskHead>,
     apnea: Option<ApneaHead>,
+    mask: MaskRule,
+    backend: Backend,
     timings: Arc<Timings>,
 }
 
@@ -95,8 +99,17 @@ impl Network {
             staging: Stager::load(bundle, backend, timings.clone())?.map(Arc::new),
             risk: RiskHead::load(bundle, backend, timings.clone())?,
             apnea: ApneaHead::load(bundle, backend, timings.clone())?,
+            mask: bundle.manifest().bad_signals.into(),
+            backend: backend.clone(),
             timings,
         })
+    }
+
+    /// Gives the network flat lines and other bad signals too, as the reference does, whatever its
+    /// bundle says. Only a channel that is flat throughout stays absent.
+    #[must_use]
+    pub fn keeping_bad(self) -> Self {
+        Self { mask: MaskRule::KeepBad, ..self }
     }
 
     /// Runs every graph once, on an epoch of zeros in two channels.
@@ -274,6 +287,7 @@ fn causal_pass(
     around: &mut Surroundings<'_>,
     session: Option<LiveSession<'_>>,
 ) -> Result<PassOutcome, PipelineError> {
+    let mut source = DerivedSource::new(source, montage);
     let info = source.info().clone();
     let normalization = match (&options.stats, info.preprocessed) {
         (_, true) => Normalization::AsStored,
@@ -302,7 +316,7 @@ fn causal_pass(
         let outcome = conclude(Pass::Live, network, options, &intake, found, &live.watch, around)?;
         Ok(PassOutcome { skipped_epochs, ..outcome })
     };
-    run(source, montage, network, Pass::Live, rings_s, options.speed, drive)
+    run(&mut source, montage, network, Pass::Live, rings_s, options.speed, drive)
 }
 
 /// The pass over the whole recording. Reads the source from where it stands; without
@@ -317,6 +331,7 @@ pub fn final_pass(
     options: &Options,
     around: &mut Surroundings<'_>,
 ) -> Result<PassOutcome, PipelineError> {
+    let mut source = DerivedSource::new(source, montage);
     let info = source.info().clone();
     let stats = options.stats.clone().unwrap_or_else(|| vec![None; info.signals.len()]);
     let normalization = if info.preprocessed {
@@ -343,7 +358,7 @@ pub fn final_pass(
         let found = (hypnogram, whole.log, stats);
         conclude(Pass::Final, network, options, &intake, found, &whole.watch, around)
     };
-    run(source, montage, network, Pass::Final, RING_S, None, drive)
+    run(&mut source, montage, network, Pass::Final, RING_S, None, drive)
 }
 
 /// Reads the whole source for each channel's mean and standard deviation after filter and
@@ -357,6 +372,7 @@ pub fn measure(
     network: &Network,
     around: &mut Surroundings<'_>,
 ) -> Result<Vec<Option<ChannelStats>>, PipelineError> {
+    let mut source = DerivedSource::new(source, montage);
     let signals = source.info().signals.len();
     let drive = |mut intake: Intake| {
         let mut taken = 0;
@@ -372,5 +388,5 @@ pub fn measure(
         }
         Ok(intake.conclude_stats(signals))
     };
-    run(source, montage, network, Pass::Final, RING_S, None, drive)
+    run(&mut source, montage, network, Pass::Final, RING_S, None, drive)
 }

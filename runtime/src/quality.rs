@@ -1,7 +1,9 @@
 //! How sound each channel's signal is, epoch by epoch: flat, clipped, implausible, full of line
 //! noise. Works on the samples as the source gave them, on the channel's own slots of a second, so
-//! the verdict does not depend on how they arrived. It changes no sample and masks nothing: the
-//! reference feeds bad signals too. Runs where the channel is drained.
+//! the verdict does not depend on how they arrived. It changes no sample; what the network is not
+//! given is decided piece by piece in `pieces`. Runs where the channel is drained.
+
+mod pieces;
 
 use std::collections::VecDeque;
 use std::f64::consts::TAU;
@@ -9,6 +11,7 @@ use std::f64::consts::TAU;
 use sfm_models::Modality;
 use sfm_models::manifest::EPOCH_S;
 
+pub use self::pieces::{MaskRule, PieceMeter};
 use crate::event::ChannelQuality;
 use crate::signal::SignalInfo;
 
@@ -136,9 +139,22 @@ struct Tally {
     clipped: u64,
     implausible: u64,
     bad: u64,
-    /// Power at each line frequency and in all, of the seconds that were searched.
+    /// Of the seconds that were searched.
+    line: LinePower,
+}
+
+/// Power at each line frequency and in all.
+#[derive(Debug, Clone, Copy, Default)]
+struct LinePower {
     line: [f64; 2],
-    power: f64,
+    all: f64,
+}
+
+impl LinePower {
+    /// Share of the stronger line frequency, 0 to 1; 0 where nothing was searched.
+    fn share(&self) -> f64 {
+        if self.all > 0.0 { self.line[0].max(self.line[1]) / self.all } else { 0.0 }
+    }
 }
 
 /// A second so far.
@@ -224,11 +240,7 @@ impl QualityMeter {
         // All of the epoch and nothing else makes a slow or resting signal flat.
         let flat =
             if self.bounds.flat_by_second || tally.flat >= tally.samples { tally.flat } else { 0 };
-        let line = if tally.power > 0.0 {
-            part_of(tally.line[0].max(tally.line[1]) / tally.power)
-        } else {
-            0.0
-        };
+        let line = part_of(tally.line.share());
         let line_noise = if line >= LINE_SHARE { line } else { 0.0 };
         let mut quality = ChannelQuality {
             missing: 1.0 - of_expected(tally.samples),
@@ -272,11 +284,7 @@ impl QualityMeter {
             return;
         }
         let (count, bounds) = (second.samples, &self.bounds);
-        let range = second.most - second.least;
-        let clipped = second.at_limit as f32 > (CLIPPED_PART * count as f32).max(2.0);
-        let flat = !clipped && range <= bounds.flat;
-        let values_ok = second.least >= bounds.values.0 && second.most <= bounds.values.1;
-        let implausible = !values_ok || range > bounds.wild;
+        let SecondVerdict { flat, clipped, implausible } = second.verdict(bounds);
         let of = |is: bool| if is { count } else { 0 };
         self.tally.samples += count;
         self.tally.flat += of(flat);
@@ -285,7 +293,7 @@ impl QualityMeter {
         self.tally.bad += of(clipped || implausible || (flat && bounds.flat_by_second));
         let whole = second.searched && count == self.second_slots;
         if let Some(line) = self.line.as_ref().filter(|_| whole) {
-            line.add_to(&mut self.tally);
+            line.add_to(&mut self.tally.line);
         }
     }
 
@@ -308,7 +316,25 @@ impl QualityMeter {
     }
 }
 
+/// What is wrong with a second.
+struct SecondVerdict {
+    flat: bool,
+    clipped: bool,
+    implausible: bool,
+}
+
 impl Second {
+    fn verdict(&self, bounds: &Bounds) -> SecondVerdict {
+        let range = self.most - self.least;
+        let clipped = self.at_limit as f32 > (CLIPPED_PART * self.samples as f32).max(2.0);
+        let values_ok = self.least >= bounds.values.0 && self.most <= bounds.values.1;
+        SecondVerdict {
+            flat: !clipped && range <= bounds.flat,
+            clipped,
+            implausible: !values_ok || range > bounds.wild,
+        }
+    }
+
     fn take(&mut self, samples: &[f32], limits: (f32, f32)) {
         self.samples += samples.len() as u64;
         // Eight at a time: the compiler makes vector code of it.
@@ -370,22 +396,22 @@ impl LineNoise {
     }
 
     /// Adds the second's power at each line frequency and in all, without its mean.
-    fn add_to(&self, tally: &mut Tally) {
+    fn add_to(&self, sum: &mut LinePower) {
         let power = self.squares / self.samples - (self.sum / self.samples).powi(2);
         if !(power > 0.0 && power.is_finite()) {
             return;
         }
-        tally.power += power;
+        sum.all += power;
         for (index, ([s1, s2], cosine)) in self.states.iter().zip(self.cosines).enumerate() {
             let squared = s1 * s1 + s2 * s2 - cosine * s1 * s2;
             // A sine of amplitude a has |X|^2 = (a n / 2)^2 and the power a^2 / 2.
-            tally.line[index] += 2.0 * squared / (self.samples * self.samples);
+            sum.line[index] += 2.0 * squared / (self.samples * self.samples);
         }
     }
 }
 
 /// A part between 0 and 1 in thousandths: the events stay short.
-fn part_of(part: f64) -> f32 {
+pub(crate) fn part_of(part: f64) -> f32 {
     ((part.clamp(0.0, 1.0) * 1000.0).round() / 1000.0) as f32
 }
 

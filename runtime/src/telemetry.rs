@@ -1,23 +1,32 @@
 //! Every metric the program has: name, kind, unit and meaning, and what writes them. A meter holds
 //! handles to its series; without an installed recorder they are empty and an update is one
-//! comparison. Called from any thread. Labels are bed, device and fixed words, never a person's
-//! data; it refuses to make more series than [`MAX_LABELS`] beds or devices: the rest are `other`.
+//! comparison. Called from any thread. Labels are bed, device, a channel's label and fixed words,
+//! never a person's data; it refuses to make more series than [`MAX_LABELS`] beds or devices and
+//! [`MAX_CHANNELS`] channels: the rest are `other`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use metrics::{Counter, Gauge, Histogram, Label, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::link::refusals::Refused;
+use crate::montage::escaped;
 use crate::timing::Step;
 
 /// Beds, and devices, that have series of their own. A hostile sensor that makes up device ids
 /// must not fill the memory.
 pub const MAX_LABELS: usize = 256;
 
-/// Stands for every bed or device beyond [`MAX_LABELS`].
+/// Channels of all devices that have series of their own.
+pub const MAX_CHANNELS: usize = 4096;
+
+/// Stands for every bed or device beyond [`MAX_LABELS`], and channel beyond [`MAX_CHANNELS`].
 const OTHER: &str = "other";
+
+/// Longest label of a channel, characters.
+const MAX_LABEL: usize = 64;
 
 /// Upper bounds of the histograms' buckets, seconds.
 const BUCKETS_S: [f64; 15] =
@@ -78,6 +87,10 @@ metrics_table! {
         "Median round trip of the time exchanges with the device.";
     RATE: Gauge, Count, "sfm_sample_rate_ratio",
         "Measured over nominal sampling rate of the device.";
+    SAMPLE_AGE: Gauge, Seconds, "sfm_sample_age_seconds",
+        "Time since a sample of the channel got its place, by the session's clock; NaN once its device has ended its session.";
+    BED_SAMPLE_AGE: Gauge, Seconds, "sfm_bed_sample_age_seconds",
+        "Time since a sample of any of the bed's devices got its place, by the session's clock; NaN while none is expected.";
     SESSION_ON: Gauge, Count, "sfm_session_on",
         "1 while the bed has a session, else 0.";
     RING_FILL: Gauge, Count, "sfm_ring_fill_ratio",
@@ -92,10 +105,14 @@ metrics_table! {
         "Epochs without a provisional stage because inference was behind.";
     EVENTS_DROPPED: Counter, Count, "sfm_events_dropped_total",
         "Events that the output files could not take.";
+    CONSOLE_DROPPED: Counter, Count, "sfm_console_dropped_total",
+        "Lines that standard error or standard output (stream) did not take.";
     HEARTBEAT_AGE: Gauge, Seconds, "sfm_pipeline_heartbeat_age_seconds",
         "Time since the bed's pipeline last showed that it runs.";
     HEALTH: Gauge, Count, "sfm_health",
         "The bed's state in /healthz: 0 ok, 1 degraded, 2 failing.";
+    PROCESS_HEALTH: Gauge, Count, "sfm_process_health",
+        "The process' state in /healthz, that of its worst bed or its own: 0 ok, 1 degraded, 2 failing.";
     RECORDER_ON: Gauge, Count, "sfm_recorder_on",
         "1 while the bed's recording is written, else 0.";
     RECORDED: Counter, Bytes, "sfm_recorder_written_bytes_total",
@@ -104,6 +121,8 @@ metrics_table! {
         "Free space of the file system with the bed's output folder.";
     INFERENCE: Histogram, Seconds, "sfm_inference_seconds",
         "Duration of one run of a part of the network (step).";
+    REFUSED: Counter, Count, "sfm_refused_total",
+        "What the links to sensors refused, by kind: connections, datagrams, devices.";
     START_TIME: Gauge, Seconds, "process_start_time_seconds",
         "Start of the process since the Unix epoch.";
     BUILD: Gauge, Count, "sfm_build_info",
@@ -145,6 +164,11 @@ fn describe() {
             Kind::Histogram => metrics::describe_histogram!(name, unit, help),
         }
     }
+}
+
+/// A line that `stream` had no room for.
+pub fn console_dropped(stream: &'static str) {
+    metrics::counter!(CONSOLE_DROPPED.name, "stream" => stream).increment(1);
 }
 
 /// What befell a device's samples.
@@ -386,6 +410,93 @@ impl Drop for BedMeter {
     }
 }
 
+/// How old the newest samples of a bed are, one series a channel and one for the bed.
+pub struct SampleAges {
+    bed: String,
+    newest: Gauge,
+    channels: BTreeMap<(String, String), Gauge>,
+}
+
+impl SampleAges {
+    /// Handles for `bed`, of which nothing is expected yet.
+    pub fn new(bed: &str) -> Self {
+        let bed = known(&BEDS, bed);
+        let newest = metrics::gauge!(BED_SAMPLE_AGE.name, vec![Label::new("bed", bed.clone())]);
+        newest.set(f64::NAN);
+        Self { bed, newest, channels: BTreeMap::new() }
+    }
+
+    /// Ages in seconds: of the bed, and by device and channel's label; `None` where nothing is
+    /// expected. A channel that is not named any more has none.
+    pub fn set<'a>(
+        &mut self,
+        newest_s: Option<f64>,
+        channels: impl IntoIterator<Item = (u64, &'a str, Option<f64>)>,
+    ) {
+        self.newest.set(newest_s.unwrap_or(f64::NAN));
+        let mut ages = BTreeMap::new();
+        for (device, label, age_s) in channels {
+            let series = self.series(device, label);
+            let age = ages.entry(series).or_insert(f64::NAN);
+            // Those that share a series show the oldest; a NaN is passed over.
+            *age = age_s.unwrap_or(f64::NAN).max(*age);
+        }
+        for series in ages.keys() {
+            if self.channels.contains_key(series) {
+                continue;
+            }
+            let labels = vec![
+                Label::new("bed", self.bed.clone()),
+                Label::new("device", series.0.clone()),
+                Label::new("channel", series.1.clone()),
+            ];
+            let gauge = metrics::gauge!(SAMPLE_AGE.name, labels);
+            self.channels.insert(series.clone(), gauge);
+        }
+        for (series, gauge) in &self.channels {
+            gauge.set(ages.get(series).copied().unwrap_or(f64::NAN));
+        }
+    }
+
+    /// The labels of a channel.
+    fn series(&self, device: u64, label: &str) -> (String, String) {
+        let device = known(&DEVICES, &format!("{device:016x}"));
+        let channel: String = escaped(label).chars().take(MAX_LABEL).collect();
+        let whole = format!("{} {device} {channel}", self.bed);
+        let is_known = among(&CHANNELS, &whole, MAX_CHANNELS);
+        (device, if is_known { channel } else { OTHER.to_owned() })
+    }
+}
+
+impl Drop for SampleAges {
+    fn drop(&mut self) {
+        self.set(None, []);
+    }
+}
+
+/// The process' state in /healthz: 0 ok, 1 degraded, 2 failing.
+pub fn process_health(level: u8) {
+    metrics::gauge!(PROCESS_HEALTH.name).set(f64::from(level));
+}
+
+/// What the process' links refuse, a series a kind.
+pub struct RefusalMeter([Counter; Refused::ALL.len()]);
+
+impl Default for RefusalMeter {
+    fn default() -> Self {
+        Self(Refused::ALL.map(|kind| metrics::counter!(REFUSED.name, "kind" => kind.as_str())))
+    }
+}
+
+impl RefusalMeter {
+    /// So many more of `kind`.
+    pub fn refused(&self, kind: Refused, number: u64) {
+        if let Some(counter) = self.0.get(kind as usize) {
+            counter.increment(number);
+        }
+    }
+}
+
 /// How long the parts of the network take, one histogram a part; for all beds together, whose
 /// windows share runs.
 pub struct InferenceMeter {
@@ -425,14 +536,24 @@ fn inference_label(step: Step) -> Option<&'static str> {
 
 static BEDS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 static DEVICES: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+static CHANNELS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 /// `label`, or `other` if there are too many different ones already.
 fn known(labels: &Mutex<BTreeSet<String>>, label: &str) -> String {
+    if among(labels, label, MAX_LABELS) { label.to_owned() } else { OTHER.to_owned() }
+}
+
+/// Whether `label` is one of the first `most`.
+fn among(labels: &Mutex<BTreeSet<String>>, label: &str, most: usize) -> bool {
     let mut labels = labels.lock().unwrap_or_else(PoisonError::into_inner);
-    if labels.len() < MAX_LABELS {
+    if labels.contains(label) {
+        return true;
+    }
+    let is_room = labels.len() < most;
+    if is_room {
         labels.insert(label.to_owned());
     }
-    if labels.contains(label) { label.to_owned() } else { OTHER.to_owned() }
+    is_room
 }
 
 #[cfg(test)]

@@ -33,11 +33,19 @@ fn use_all() {
     bed.recorder(true);
     bed.recorded(4096);
     bed.disk_free(1 << 40);
+    let mut ages = SampleAges::new("3");
+    ages.set(
+        Some(0.5),
+        [(0xa1, "C3 \"x\"", Some(0.5)), (0xa1, "SpO2", Some(12.5)), (0xb2, "Flow", None)],
+    );
+    process_health(1);
+    RefusalMeter::default().refused(Refused::NoRoom, 3);
     InferenceMeter::default().record(Step::Encoder, Duration::from_micros(1800));
+    console_dropped("standard error");
     metrics::gauge!(START_TIME.name).set(1.0);
     metrics::gauge!(BUILD.name, "version" => "1").set(1.0);
     // Dropping them would say that session and link are over.
-    std::mem::forget((device, bed));
+    std::mem::forget((device, bed, ages));
 }
 
 #[test]
@@ -60,6 +68,13 @@ fn every_value_is_shown_under_its_name() {
         r#"sfm_inference_seconds_bucket{step="encoder",le="0.001"} 0"#,
         r#"sfm_inference_seconds_bucket{step="encoder",le="0.0025"} 1"#,
         r#"sfm_session_on{bed="3"} 1"#,
+        r#"sfm_bed_sample_age_seconds{bed="3"} 0.5"#,
+        r#"sfm_sample_age_seconds{bed="3",device="00000000000000a1",channel="SpO2"} 12.5"#,
+        r#"sfm_sample_age_seconds{bed="3",device="00000000000000a1",channel="C3 \"x\""} 0.5"#,
+        r#"sfm_sample_age_seconds{bed="3",device="00000000000000b2",channel="Flow"} NaN"#,
+        "sfm_process_health 1",
+        r#"sfm_refused_total{kind="no_room"} 3"#,
+        r#"sfm_refused_total{kind="no_hello"} 0"#,
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
     }
@@ -116,4 +131,25 @@ fn made_up_device_ids_share_one_series() {
     assert_eq!(many.len(), MAX_LABELS, "255 of them and 'other'");
     assert!(many.contains(OTHER));
     assert_eq!(known(&LABELS, "first"), first, "a known one keeps its own");
+}
+
+#[test]
+fn a_channel_that_is_no_more_has_no_age() {
+    let text = rendered(|| {
+        let mut ages = SampleAges::new("3");
+        ages.set(Some(1.0), [(1, "C3", Some(1.0)), (1, "C4", Some(2.0))]);
+        ages.set(Some(1.0), [(1, "C3", Some(1.5))]);
+        std::mem::forget(ages);
+    });
+    let age = |channel: &str| {
+        let channel = format!("channel=\"{channel}\"");
+        text.lines().find(|line| line.contains(&channel)).and_then(|line| line.rsplit(' ').next())
+    };
+    assert_eq!((age("C3"), age("C4")), (Some("1.5"), Some("NaN")));
+    let over = rendered(|| SampleAges::new("3").set(Some(1.0), [(1, "C3", Some(1.0))]));
+    let ages = over.lines().filter(|line| line.contains("sample_age_seconds{"));
+    assert!(
+        ages.clone().count() == 2 && ages.into_iter().all(|line| line.ends_with(" NaN")),
+        "{over}"
+    );
 }

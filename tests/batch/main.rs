@@ -117,6 +117,36 @@ fn what_fails_is_listed_and_stops_nobody() {
     assert!(night["e_0"].parse::<f32>().is_ok());
 }
 
+/// A folder as data sets have it: scorings beside recordings, other endings, a packed file, a dead link.
+#[test]
+fn what_is_no_recording_is_passed_over_and_named() {
+    let bench = Bench::archive();
+    let mini = std::fs::read(data("mini/psg.edf")).expect("the recording");
+    bench.run("archive/a --out scored", 0);
+    let scoring = std::fs::read(bench.path("scored/night.sfm-out/hypnogram.edf")).expect("stages");
+    bench.file("set/SC1-PSG.edf", &mini);
+    bench.file("set/SC1-Hypnogram.edf", &scoring);
+    bench.file("set/subject 2.REC", &mini);
+    bench.file("set/voice.rec", b"RIFF no EDF");
+    bench.file("set/SC2-PSG.edf.gz", b"\x1f\x8b packed");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("gone.edf", bench.path("set/link.edf")).expect("linked");
+    let said = bench.run("set --out out", 0);
+    assert!(said.contains("2 of 2 recordings done, 0 failed"), "{said}");
+    let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("passed over")).collect();
+    assert_eq!(lines.len(), 1, "{said}");
+    for named in [
+        "1 scoring (annotations without signals): set/SC1-Hypnogram.edf",
+        "1 file that is no EDF: set/voice.rec",
+        "1 packed file (gunzip or unpack it): set/SC2-PSG.edf.gz",
+    ] {
+        assert!(lines[0].contains(named), "{named}: {said}");
+    }
+    assert_eq!(lines[0].contains("1 dead link: set/link.edf"), cfg!(unix));
+    let said = bench.run("set/SC1-Hypnogram.edf --out none", 3);
+    assert!(said.contains("no recording there (passed over 1 scoring"), "{said}");
+}
+
 /// The night that a replay with the final pass alone makes.
 #[test]
 fn a_night_of_a_batch_is_that_of_a_replay() {
@@ -304,4 +334,95 @@ fn an_interrupt_says_how_to_go_on() {
     assert_eq!(output.status.code(), Some(5), "{said}");
     assert!(said.lines().last().is_some_and(|l| l.contains("the same command goes on")), "{said}");
     assert!(bench.run("archive/many --out out --jobs 2", 0).contains("40 of 40 recordings done"));
+}
+
+/// Two nights, done; the folder of the first.
+fn two_nights() -> (Bench, PathBuf) {
+    let bench = Bench::empty();
+    let mini = std::fs::read(data("mini/psg.edf")).expect("the recording");
+    bench.file("archive/first.edf", &mini);
+    bench.file("archive/second.edf", &mini);
+    bench.run("archive --out out --jobs 2", 0);
+    let folder = bench.path("out/first.sfm-out");
+    (bench, folder)
+}
+
+fn marked(bench: &Bench, night: &str) -> std::time::SystemTime {
+    let path = bench.path(&format!("out/{night}.sfm-out/batch.json"));
+    path.metadata().and_then(|m| m.modified()).expect("a marker")
+}
+
+#[test]
+fn an_output_that_was_lost_or_damaged_is_made_again() {
+    let (bench, folder) = two_nights();
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 4] = [
+        ("hypnogram.csv", |path| std::fs::remove_file(path).expect("removed")),
+        ("embeddings.h5", |path| {
+            let file = std::fs::File::options().write(true).open(path).expect("opens");
+            file.set_len(file.metadata().expect("its size").len() / 2).expect("cut");
+        }),
+        // As a power cut leaves it: as long as before, and nothing in it.
+        ("hypnogram.edf", |path| {
+            let length = path.metadata().expect("its size").len();
+            std::fs::write(path, vec![0; length as usize]).expect("written");
+        }),
+        ("report.html", |path| std::fs::write(path, "").expect("written")),
+    ];
+    for (name, damage) in damages {
+        let path = folder.join(name);
+        let whole = std::fs::read(&path).expect("an output");
+        let (first, second) = (marked(&bench, "first"), marked(&bench, "second"));
+        damage(&path);
+        let said = bench.run("archive --out out", 0);
+        assert!(said.contains(&format!("first: {name} is not as it was written")), "{said}");
+        assert!(said.contains("1 of 2 recordings are done already"), "{said}");
+        assert!(said.contains("2 of 2 recordings done"), "{said}");
+        let again = std::fs::read(&path).expect("made again");
+        assert!(name == "report.html" || again == whole, "{name} differs");
+        assert!(!again.is_empty() && marked(&bench, "first") > first, "{name}");
+        assert_eq!(marked(&bench, "second"), second, "{name}: the other night is left alone");
+    }
+    // Nothing to do, and what is not an output is nobody's business.
+    std::fs::write(folder.join("notes.txt"), "mine").expect("written");
+    std::fs::remove_file(folder.join("notes.txt")).expect("removed");
+    assert!(bench.run("archive --out out", 0).contains("2 of 2 recordings are done already"));
+}
+
+#[test]
+fn a_table_does_not_count_a_night_whose_files_are_gone() {
+    let (bench, folder) = two_nights();
+    std::fs::remove_file(folder.join("embeddings.h5")).expect("removed");
+    let said = bench.run("archive --out out --collect", 0);
+    assert!(said.contains("1 of 2 recordings done, 0 failed, 1 to do"), "{said}");
+}
+
+#[test]
+fn a_marker_of_the_first_version_is_read_and_its_night_done_again() {
+    let (bench, folder) = two_nights();
+    let marker = std::fs::read(folder.join("batch.json")).expect("a marker");
+    let mut json: serde_json::Value = serde_json::from_slice(&marker).expect("JSON");
+    let fields = json.as_object_mut().expect("an object");
+    assert!(fields.remove("format").is_some() && fields.remove("outputs").is_some());
+    std::fs::write(folder.join("batch.json"), json.to_string()).expect("written");
+    let said = bench.run("archive --out out", 0);
+    assert!(said.contains("1 recordings were done by a version that did not list"), "{said}");
+    assert!(said.contains("2 of 2 recordings done"), "{said}");
+    assert!(bench.run("archive --out out", 0).contains("2 of 2 recordings are done already"));
+}
+
+/// What cannot be written, because of a full disk or a name that is taken, is a failure; the next
+/// run tries it again.
+#[test]
+fn a_night_that_failed_is_tried_again() {
+    let (bench, folder) = two_nights();
+    let mini = std::fs::read(data("edf/short_psg.edf")).expect("the recording");
+    bench.file("archive/first.edf", &mini);
+    std::fs::remove_file(folder.join("hypnogram.csv")).expect("removed");
+    std::fs::create_dir(folder.join("hypnogram.csv")).expect("in the way");
+    let said = bench.run("archive --out out", 5);
+    assert!(said.contains("failed: first: ") && said.contains("hypnogram.csv"), "{said}");
+    assert!(bench.read("out/first.sfm-out/batch.json").contains("\"failed\""));
+    std::fs::remove_dir(folder.join("hypnogram.csv")).expect("out of the way");
+    assert!(bench.run("archive --out out", 0).contains("2 of 2 recordings done"));
 }

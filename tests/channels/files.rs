@@ -5,6 +5,7 @@ use std::path::Path;
 
 use sfm_models::Modality::{self, Bas, Emg, Resp};
 use sfm_runtime::montage::Montage;
+use sfm_tests::skip::skipped;
 
 use super::{built_in, montage_of, shared};
 
@@ -35,7 +36,7 @@ fn parity_recordings_as_the_reference_read_them() {
     let mini = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/mini");
     for folder in [mini.clone(), shared("parity/full"), shared("parity/mini")] {
         if folder != mini && !folder.exists() {
-            println!("skipped: {} is not there", folder.display());
+            skipped("shared", format_args!("{} is not there", folder.display()));
             continue;
         }
         let about = std::fs::read_to_string(folder.join("about.json")).expect("about.json");
@@ -56,7 +57,7 @@ fn five_minutes_of_sleep_edf() {
     for name in ["edf/short_psg.edf", "edf/short_psg.bdf"] {
         let path = shared(name);
         if !path.exists() {
-            println!("skipped: ../shared/{name} is not there");
+            skipped("shared", format_args!("../shared/{name} is not there"));
             continue;
         }
         let montage = montage(&path);
@@ -75,7 +76,7 @@ fn five_minutes_of_sleep_edf() {
 #[test]
 fn no_public_recording_is_refused() {
     let Ok(folder) = std::fs::read_dir(shared("edf")) else {
-        println!("skipped: ../shared/edf is not there");
+        skipped("shared", "../shared/edf is not there");
         return;
     };
     for entry in folder {

@@ -4,7 +4,9 @@
 
 mod assign;
 mod files;
+mod labels;
 mod names;
+mod policy;
 mod reference;
 mod rules;
 mod table;

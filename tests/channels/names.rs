@@ -109,7 +109,13 @@ fn an_ecg_that_an_eeg_export_calls_eeg_is_refused() {
     let refusal = built_in().assign(&[signal("EEG EKG-REF")], &BTreeMap::new());
     let Err(error @ MontageError::Contested { .. }) = refusal else { panic!("{refusal:?}") };
     let line = error.to_string();
-    for part in ["'EEG EKG-REF'", "'EEG by name' (BAS)", "'ECG' (EKG)", "--map 'EEG EKG-REF=BAS'"] {
+    for part in [
+        "'EEG EKG-REF'",
+        "'EEG by name' (BAS)",
+        "'ECG' (EKG)",
+        "--map 'EEG EKG-REF=BAS'",
+        "'EEG EKG-REF=EKG'",
+    ] {
         assert!(line.contains(part), "no {part} in: {line}");
     }
     let rules = built_in().with_map(&["EEG EKG-REF=EKG"]).expect("a well-formed entry");

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sfm_models::Modality;
 use sfm_runtime::montage::ChannelRules;
+use sfm_tests::skip::skipped;
 
 use super::{built_in, decision, modality, shared};
 
@@ -19,7 +20,7 @@ const FILE: &str = "upstream/channel_groups.json";
 fn reference_text() -> Option<String> {
     let text = std::fs::read_to_string(shared(FILE));
     if text.is_err() {
-        println!("skipped: ../shared/{FILE} is not there");
+        skipped("shared", format_args!("../shared/{FILE} is not there"));
     }
     text.ok()
 }

@@ -25,14 +25,14 @@ fn columns_are_aligned() {
     let mut saturation = signal_at("SpO2", 1.0);
     saturation.unit = "%".to_owned();
     (saturation.physical_min, saturation.physical_max) = (0.0, 102.3);
-    let mut flow = signal_at("Débit", 32.03125);
+    let mut flow = signal_at("Éclat", 32.03125);
     (flow.physical_min, flow.physical_max) = (-1e-5, 1e12);
     let text = shown(vec![signal("EEG C4-M1"), saturation, flow, signal_at("Pos", 0.1)]);
     let expected = "\
 #  label            rate  unit         physical range  modality  rule
 0  EEG C4-M1      256 Hz  uV              -250 .. 250  BAS       EEG derivation
 1  SpO2             1 Hz  %                0 .. 102.3  RESP      oxygen saturation
-2  Débit      32.0312 Hz  uV    -1.000e-5 .. 1.000e12  -         left out: no rule matches; --map uses it
+2  Éclat      32.0312 Hz  uV    -1.000e-5 .. 1.000e12  -         left out: no rule matches; --map uses it
 3  Pos            0.1 Hz  uV              -250 .. 250  -         left out: sampled at less than 0.5 Hz
 BAS 1, RESP 1, EKG none, EMG none; 2 of 4 channels left out
 ";

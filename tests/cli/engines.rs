@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use sfm_runtime::infer::backend::probe_gpu;
 
 use crate::run::{Bench, data, wait};
+use crate::skip::skipped;
 
 const FILE: &str = "edf/short_psg.edf";
 
@@ -13,7 +14,7 @@ const FILE: &str = "edf/short_psg.edf";
 fn onnx_runtime() -> Option<PathBuf> {
     let path = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from).filter(|p| p.is_file());
     if path.is_none() {
-        println!("skipped: ORT_DYLIB_PATH names no ONNX Runtime");
+        skipped("ort", "ORT_DYLIB_PATH names no ONNX Runtime");
     }
     path
 }
@@ -37,7 +38,7 @@ fn ort_without_its_library_is_2() {
 #[test]
 fn cuda_without_a_gpu_is_2_and_auto_says_why_it_falls_back() {
     if let Ok(gpu) = probe_gpu(0) {
-        println!("skipped: this machine has a GPU, {gpu}");
+        skipped("no-gpu", format_args!("this machine has a GPU, {gpu}"));
         return;
     }
     let bench = Bench::new();

@@ -57,7 +57,7 @@ fn figures_and_timeline_of_two_scorers() {
     assert!(text.contains(
         "compared 4 of 5 epochs (reference 6, run 5): 0 not scored by the reference, 1 by the run"
     ));
-    assert!(run.stderr.contains("reference: a YASA hypnogram"), "{run:#?}");
+    assert!(run.stderr.contains("reference: a list of stages"), "{run:#?}");
     let svg = std::fs::read_to_string(bench.path("lines.svg")).expect("the timeline");
     assert!(svg.contains("&lt;script&gt;.csv") && !svg.contains("<script>"), "{svg}");
     assert!(svg.contains("N1 / N2 from 30 s"), "{svg}");

@@ -55,7 +55,7 @@ fn quality(at: usize, hole_s: f64) -> Vec<f64> {
 
 #[test]
 fn epochs_in_a_hole_have_no_stage() {
-    for (at, hole_s) in [(61, 1.0), (61, 95.0), (100, 3.0 * 3600.0), (60, 30.0), (199, 2.0)] {
+    for (at, hole_s) in [(61, 2.0), (61, 95.0), (100, 3.0 * 3600.0), (60, 30.0), (199, 2.0)] {
         let output = run(at, hole_s, "");
         check_ledger(&output, at, hole_s, 2);
         let quality = quality(at, hole_s);
@@ -65,6 +65,18 @@ fn epochs_in_a_hole_have_no_stage() {
             assert_eq!(row.stage == "?", quality < 0.5, "{row:?}");
         }
     }
+}
+
+/// A single sample of a slow channel is bridged, a second of a fast one is not.
+#[test]
+fn a_sample_that_a_slow_channel_lacks_costs_no_piece() {
+    let output = run(61, 1.0, "");
+    check_ledger(&output, 61, 1.0, 2);
+    // Of the third epoch the saturation has 5 pieces and four fifths of one, the others 5.
+    let breath = (5.0 + 5.8) / 2.0;
+    let expected = (5.0 + 5.0 + breath) / 3.0 / 6.0;
+    assert!((output.hypnogram[2].quality - expected).abs() < 1e-4, "{:?}", output.hypnogram[2]);
+    assert!(output.stages()[..6].iter().all(|stage| *stage != "?"));
 }
 
 /// Channels reach a hole one after the other, which must not cost any of them what lies before it.

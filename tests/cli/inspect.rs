@@ -103,7 +103,7 @@ fn a_contested_label_is_refused_with_both_rules() {
 fn more_channels_than_the_network_takes_are_left_out() {
     let bench = Bench::new();
     let labels: Vec<String> = (1..=12).map(|k| format!("EEG {k}")).collect();
-    let channels: Vec<_> = labels.iter().map(|label| (label.as_str(), 10)).collect();
+    let channels: Vec<_> = labels.iter().map(|label| (label.as_str(), 40)).collect();
     let file = bench.file("many.edf", Made::new(1.0, 65, &channels).bytes());
     let run = bench.replay(&file, "--map EEG_12=BAS --pass live");
     assert!(run.stderr.contains("BAS 10, RESP none"), "{run:#?}");

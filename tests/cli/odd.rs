@@ -177,7 +177,7 @@ fn recordings_of_seconds() {
 
 #[test]
 fn a_day_is_staged_in_stretches_and_in_little_memory() {
-    let made = Made::new(30.0, 2880, &[("EEG C4-M1", 60), ("SaO2", 15)]);
+    let made = Made::new(30.0, 2880, &[("EEG C4-M1", 1200), ("SaO2", 15)]);
     let (run, output) = run(made.bytes(), "--pass final --age 40 --sex f");
     all_staged(&output, 2880);
     assert!(run.done().contains("Total recording time (TRT)      1440.0 min"), "{run:#?}");

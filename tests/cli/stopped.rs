@@ -158,7 +158,7 @@ fn an_interrupt_during_a_hole_does_not_wait_for_its_end() {
 #[test]
 fn an_interrupt_of_the_final_pass_keeps_the_live_one() {
     let bench = Bench::new();
-    let night = Made::new(30.0, 960, &[("EEG C4-M1", 60)]).bytes();
+    let night = Made::new(30.0, 960, &[("EEG C4-M1", 1200)]).bytes();
     let file = bench.file("study.edf", night);
     let in_final = |out: &Path| out.join("night.json").exists();
     let run = interrupted(&bench, &file, "", in_final);

@@ -13,6 +13,7 @@ use sfm_runtime::recorder::{Recorder, recordable, storable};
 use sfm_runtime::signal::DigitalBlock;
 use sfm_runtime::source::Source;
 use sfm_runtime::source::edf::EdfSource;
+use sfm_tests::skip::skipped;
 
 use self::made::{Channel, Night, folder, read_back, signal, start};
 
@@ -59,7 +60,10 @@ proptest! {
         let source = EdfSource::open(&path)?;
         prop_assert_eq!(source.info().start.clone(), Some(night.start.to_string()));
         prop_assert_eq!(source.info().signals.clone(), night.signals());
-        prop_assert!(source.info().warnings.is_empty(), "{:?}", source.info().warnings);
+        // A night that is more hole than signal is marked as one.
+        let warnings = source.info().warnings.iter();
+        let others: Vec<_> = warnings.filter(|w| !w.contains("hole(s) in the recording")).collect();
+        prop_assert!(others.is_empty(), "{others:?}");
         for source in [source, EdfSource::open(&path)?.with_block_samples(7)] {
             let read = read_back(source);
             for (index, (channel, (samples, end))) in night.channels.iter().zip(read).enumerate() {
@@ -125,12 +129,20 @@ fn a_night_without_long_holes_is_contiguous() {
     let mut file = std::fs::File::open(&path).expect("opens");
     let header = Header::read(&mut file).expect("header");
     assert_eq!((header.format_name(), header.record_count), ("EDF+C", 307));
-    // While it goes on nobody knows.
-    let (recorder, recorded) = Recorder::reopen(dir.path()).expect("reopened");
-    assert_eq!(Header::read(&mut file).expect("header").format_name(), "EDF+D");
-    assert_eq!(recorded.end_s, 307.0);
-    recorder.finish().expect("finished");
+    // As long as it is; the first hole makes it EDF+D.
+    let (mut recorder, recorded) = Recorder::reopen(dir.path()).expect("reopened");
     assert_eq!(Header::read(&mut file).expect("header").format_name(), "EDF+C");
+    assert_eq!(recorded.end_s, 307.0);
+    let later = DigitalBlock { channel: 0, start: 4000 * 256, samples: vec![1; 512] };
+    recorder.push(&later).expect("pushed");
+    assert_eq!(Header::read(&mut file).expect("header").format_name(), "EDF+C");
+    let later = DigitalBlock { channel: 1, start: 4000, samples: vec![1; 2] };
+    recorder.push(&later).expect("pushed");
+    assert_eq!(Header::read(&mut file).expect("header").format_name(), "EDF+D");
+    recorder.finish().expect("finished");
+    let (_, recorded) = Recorder::reopen(dir.path()).expect("reopened");
+    assert_eq!(Header::read(&mut file).expect("header").format_name(), "EDF+D");
+    assert_eq!(recorded.end_s, 4002.0);
     assert_eq!(
         std::fs::read(&path).expect("reads").len() as u64,
         file.metadata().expect("there").len()
@@ -138,7 +150,7 @@ fn a_night_without_long_holes_is_contiguous() {
 }
 
 #[test]
-fn the_header_counts_no_records_until_the_end() {
+fn the_header_counts_what_is_on_the_disk() {
     let dir = tempfile::tempdir().expect("folder");
     let signals = vec![signal("EEG", 256.0, false)];
     let mut recorder = Recorder::create(dir.path(), &signals, start()).expect("created");
@@ -150,13 +162,69 @@ fn the_header_counts_no_records_until_the_end() {
         count
     };
     assert_eq!(count(), "-1      ");
-    let block = DigitalBlock { channel: 0, start: 0, samples: vec![7; 700] };
-    recorder.push(&block).expect("pushed");
-    assert_eq!(count(), "-1      ");
+    let block = |start, count| DigitalBlock { channel: 0, start, samples: vec![7; count] };
+    recorder.push(&block(0, 700)).expect("pushed");
+    assert_eq!(count(), "-1      ", "not synced");
+    // The first records at once: until then other programs do not open it.
+    assert!(recorder.sync_at().is_some_and(|at| at <= std::time::Instant::now()));
+    recorder.sync().expect("synced");
+    assert_eq!(count(), "2       ");
+    recorder.push(&block(700, 700)).expect("pushed");
+    assert_eq!(count(), "2       ", "not synced");
+    recorder.sync().expect("synced");
+    assert_eq!(count(), "5       ");
     let written = recorder.finish().expect("finished");
-    assert_eq!((written.records, count().as_str()), (3, "3       "));
+    assert_eq!((written.records, count().as_str()), (6, "6       "));
     assert_eq!(written.bytes, std::fs::metadata(&written.path).expect("there").len());
     assert_eq!(written.lost, Default::default());
+}
+
+#[test]
+fn no_recording_is_written_over() {
+    for name in ["recording.edf", "recording.bdf"] {
+        let dir = tempfile::tempdir().expect("folder");
+        let path = dir.path().join(name);
+        std::fs::write(&path, "another's").expect("written");
+        let signals = vec![signal("EEG", 256.0, false)];
+        let error = Recorder::create(dir.path(), &signals, start()).expect_err("refused");
+        assert!(error.to_string().contains("is there already"), "{error}");
+        assert_eq!(std::fs::read(&path).expect("reads"), b"another's");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("folder").count(), 1);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_set_aside_for_a_night_is_no_part_of_the_file() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().expect("folder");
+    let signals = vec![signal("EEG", 256.0, false)];
+    let blocks = || 512 * dir.path().join("recording.edf").metadata().expect("there").blocks();
+    let mut recorder = Recorder::create(dir.path(), &signals, start()).expect("created");
+    if let Err(reason) = recorder.reserve() {
+        skipped("fallocate", reason);
+        return;
+    }
+    let space = recorder.space();
+    assert!(space.bytes_per_s > 512.0 && space.reserved_bytes > 0, "{space:?}");
+    assert!(blocks() >= space.reserved_bytes, "{space:?}");
+    let block = DigitalBlock { channel: 0, start: 0, samples: vec![7; 2560] };
+    recorder.push(&block).expect("pushed");
+    recorder.sync().expect("synced");
+    assert_eq!(recorder.space().recorded_s, 10.0);
+    let header = Header::read(&mut std::fs::File::open(recorder.path()).expect("opens"));
+    assert_eq!(header.expect("a header").warnings, [""; 0]);
+    // A cut leaves it; who goes on or recovers gives it back.
+    drop(recorder);
+    assert!(blocks() >= space.reserved_bytes);
+    let (recorder, recorded) = Recorder::reopen(dir.path()).expect("reopened");
+    assert_eq!(recorded.end_s, 10.0);
+    assert!(blocks() < 64 << 10, "{}", blocks());
+    drop(recorder);
+    let (mut recorder, _) = Recorder::reopen(dir.path()).expect("reopened");
+    recorder.reserve().expect("set aside");
+    recorder.finish().expect("finished");
+    assert!(blocks() < 64 << 10, "{}", blocks());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sfm_runtime::edf::{HypnogramWriter, annotations};
 use sfm_runtime::source::{Recording, Source, open};
+use sfm_tests::skip::skipped;
 
 use crate::files::read_all;
 
@@ -15,7 +16,7 @@ fn data(name: &str) -> PathBuf {
 fn shared(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/edf").join(name);
     if !path.is_file() {
-        println!("skipped: no {}", path.display());
+        skipped("shared", format_args!("no {}", path.display()));
         return None;
     }
     Some(path)

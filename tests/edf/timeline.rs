@@ -73,6 +73,31 @@ fn damaged_onsets_follow_the_last_record() {
 }
 
 #[test]
+fn a_jump_that_no_other_record_bears_out_moves_nothing() {
+    let in_order: Vec<f64> = (0..40).map(f64::from).collect();
+    let far = 99.0 * 3600.0;
+    // Damaged: the first, one in the middle, two in a row, the last.
+    for damage in
+        [&[(0, far)][..], &[(0, -far)], &[(20, far)], &[(20, far), (21, far + 1.0)], &[(39, far)]]
+    {
+        let mut bytes = discontinuous(&in_order);
+        for &(record, onset_s) in damage {
+            let onset = format!("+{onset_s}\x14\x14\0").replace("+-", "-");
+            set_bytes(&mut bytes, 256 * 4 + record * 50 + 10, onset.as_bytes());
+        }
+        let mut source = open(bytes);
+        let said = source.info().warnings.join(" ");
+        assert!(said.contains("that no other bears out"), "{damage:?}: {said}");
+        assert_eq!(source.info().duration_s, Some(40.0), "{damage:?}");
+        assert_eq!(read_all(&mut source)[0], [(0, ramp(0..160))], "{damage:?}");
+    }
+    // A hole before the last record is believed as far as the file reaches.
+    let mut onsets = in_order.clone();
+    onsets[39] = 3000.0;
+    assert_eq!(open(discontinuous(&onsets)).info().duration_s, Some(3001.0));
+}
+
+#[test]
 fn a_start_within_a_second() {
     let mut subsecond = spec(Continuity::Continuous, 1.0);
     subsecond.start = subsecond.start.map(|start| start.plus_seconds(0.25));

@@ -5,6 +5,7 @@ recording holds every value that was sent, at its place.
 """
 
 import json
+import math
 import os
 import pathlib
 import signal
@@ -30,7 +31,9 @@ HOLE = range(5000, 5150)  # never sent
 
 
 def value(index, channel):
-    return (index * (40_503 + channel)) % 65_521 - 32_760
+    """Microvolts: waves as of sleep, and noise by which each stretch is found again."""
+    waves = 60 * math.sin(2 * math.pi * 9.7 * index / RATE_HZ) + 40 * math.sin(2 * math.pi * 1.3 * index / RATE_HZ)
+    return round(waves) + (index * (40_503 + channel)) % 65_521 % 61 - 30
 
 
 def outlet():

@@ -1,5 +1,5 @@
 """Debian's prometheus scrapes a live session, as configs/prometheus says, and gives data for every
-expression of the dashboard in configs/grafana.
+expression of the dashboard in configs/grafana; sensors that are killed set off its alerts.
 
     prometheus.py [folder of sfm-stream and sfm-sim]
 """
@@ -15,7 +15,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from outage import free_port, need, run_until_the_end, wait_for
+from outage import free_port, kill, long_night, need, run_until_the_end, wait_for
 
 DASHBOARD = pathlib.Path("configs/grafana/sfm-stream.json")
 SCRAPE = pathlib.Path("configs/prometheus/scrape.yml")
@@ -84,6 +84,15 @@ def check_legends(judge):
                 assert named <= set(series["metric"]), (panel["title"], target["legendFormat"], series["metric"])
 
 
+SILENT = {"SleepNothingArrives", "SleepSensorSilent"}
+
+
+def firing(judge):
+    """The alerts that have gone off."""
+    alerts = json.loads(http(f"http://{judge.address}/api/v1/alerts"))["data"]["alerts"]
+    return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
+
+
 def main():
     need("prometheus")
     folder_of = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "target/release")
@@ -101,9 +110,11 @@ def main():
             raise AssertionError(urllib.request.urlopen(foreign, timeout=5).read())
         except urllib.error.HTTPError as refused:
             assert refused.code == 421, refused
-        run_until_the_end([folder_of / "sfm-sim", "tests/data/mini/psg.edf", "--udp", f"127.0.0.1:{sensors}",
-                           "--sensors", "2", "--speed", "15", "--loss", "0.01", "--seed", "3"])
-        # A night of 6 min is over after 24 s; epochs have settled after 20.
+        recording = folder / "sensors.edf"
+        long_night(recording, times=10)
+        simulator = run_until_the_end([folder_of / "sfm-sim", recording, "--udp", f"127.0.0.1:{sensors}",
+                                       "--sensors", "2", "--speed", "15", "--loss", "0.01", "--seed", "3"])
+        # Epochs have settled after 20 s.
         wanted = {expression: title for title, expression in expressions()}
         empty = set(wanted)
 
@@ -123,9 +134,13 @@ def main():
         (ward,) = {series["metric"]["ward"] for series in judge.query("sfm_session_on")}
         rules = json.loads(http(f"http://{judge.address}/api/v1/rules"))["data"]["groups"][0]["rules"]
         assert ward == "sleep-lab" and all(rule["health"] == "ok" for rule in rules), rules
+        assert not firing(judge) & SILENT, firing(judge)
+        kill(simulator)
+        assert wait_for(lambda: SILENT <= firing(judge), 60), firing(judge)
+        assert judge.query("sfm_health == 2") and judge.query("sfm_bed_sample_age_seconds > 60")
         unused = known - used
         print(f"{len(wanted)} expressions of the dashboard give data, with {len(used)} of {len(known)} metrics; "
-              f"{len(rules)} alert rules evaluate; not shown: {', '.join(sorted(unused)) or 'none'}")
+              f"{len(rules)} alert rules evaluate, and killed sensors set off {len(SILENT)}; not shown: {', '.join(sorted(unused)) or 'none'}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -315,6 +316,38 @@ def marks_are_annotations(browser, binary, folder):
     print("a button of the page is an annotation that pyedflib reads")
 
 
+def silence_is_shown(browser, binary, folder):
+    """A sensor that hangs: the bed and the overview say so, in words that are read out once."""
+    recording, links = folder / "sensors.edf", f"127.0.0.1:{free_port()}"
+    long_night(recording, 0.5)
+    program = Program(binary, folder, None, free_port(), "--udp", links, "--speed", "20", "--pass", "live").wait_for_bed()
+    sensor = subprocess.Popen([pathlib.Path(binary).with_name("sfm-sim"), recording, "--udp", links, "--speed", "20"],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        tab = Tab(browser, program.url + "/#/bed/1")
+        overview = Tab(browser, program.url + "/#/beds")
+        banner, devices = tab.page.locator("[data-is='banner']"), tab.page.locator(".devices")
+        expect(devices).to_contain_text("up", timeout=30_000)
+        expect(banner).to_be_hidden(timeout=30_000)
+        sensor.send_signal(signal.SIGSTOP)
+        expect(banner).to_have_text("Failing: nothing has arrived.", timeout=30_000)
+        expect(devices).to_contain_text("no samples for", timeout=30_000)
+        expect(tab.page.locator("[data-is='trouble']")).to_contain_text("sends no samples")
+        expect(overview.page.locator(".card").first).to_contain_text("nothing has arrived for", timeout=30_000)
+        judged(tab.page)
+        sensor.send_signal(signal.SIGCONT)
+        expect(banner).to_be_hidden(timeout=30_000)
+        expect(devices).not_to_contain_text("no samples for", timeout=30_000)
+        expect(overview.page.locator(".card").first).not_to_contain_text("nothing has arrived", timeout=30_000)
+    finally:
+        sensor.kill()
+        sensor.wait()
+    program.end()
+    tab.close(outage=True)
+    overview.close(outage=True)
+    print("a sensor that hangs is said on the bed's page and on the overview")
+
+
 def names_are_text(browser, binary, folder):
     recording = folder / "<img src=x onerror=document.body.id='hacked'>.edf"
     shutil.copy(MINI, recording)
@@ -436,6 +469,7 @@ def main():
         for check in (lambda: stages_arrive(browser, options.binary, folder), lambda: judged_by_axe(browser, night),
                       lambda: walked_by_keyboard(browser, night), lambda: names_are_text(browser, options.binary, folder),
                       lambda: marks_are_annotations(browser, options.binary, folder),
+                      lambda: silence_is_shown(browser, options.binary, folder),
                       lambda: documented(browser, options.binary, folder)):
             check()
             memory.look()

@@ -1,11 +1,13 @@
 //! A session without faults over a serial line: what is recorded is what the sensor was given.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use sfm_runtime::edf::RecordReader;
 
-use crate::run::{json, logs, recording, stream, turn, wait};
+use crate::run::{json, lines, logs, recording, stream, turn, wait};
+use crate::snapshot;
 
 /// The digital samples of a file's channel, up to `count`.
 fn samples(path: &std::path::Path, label: &str, count: usize) -> Vec<i32> {
@@ -71,4 +73,16 @@ fn a_serial_line_records_every_value_as_it_came() {
     let lit = |end: &str| night["lights"][end].as_f64().expect("marked");
     assert!(lit("off_s") < 5.0 && (350.0..365.0).contains(&lit("on_s")), "{}", night["lights"]);
     assert!(!night["notes"].to_string().contains("lights"), "{}", night["notes"]);
+    snapshot::check(
+        "session",
+        &snapshot::pretty(&snapshot::shape(&json(&out.join("session.json")))),
+    );
+    let kinds: BTreeSet<String> = lines(&out.join("session.jsonl"))
+        .iter()
+        .map(|line| format!("{}: {}", line["event"], snapshot::keys(line).join(" ")))
+        .collect();
+    for kind in ["started", "link_up", "device", "clock", "bye", "ended"] {
+        let is_there = |found: &&String| found.starts_with(&format!("\"{kind}\":"));
+        snapshot::check(&format!("log_{kind}"), kinds.iter().find(is_there).expect(kind));
+    }
 }

@@ -80,7 +80,7 @@ fn whole_epochs(events: &[Value], epochs: usize) -> Vec<bool> {
 
 /// The live pass's part of `events.jsonl`, without the line that begins it: format and length of a
 /// live session are not those of a file.
-fn live_events(out: &Path, provisional: bool) -> Vec<String> {
+pub fn live_events(out: &Path, provisional: bool) -> Vec<String> {
     let text = std::fs::read_to_string(out.join("events.jsonl")).expect("events");
     let live = text
         .lines()

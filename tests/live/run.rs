@@ -26,9 +26,14 @@ pub fn turn() -> MutexGuard<'static, ()> {
 
 /// The repository's recording of 6 min, again and again until `minutes` are full.
 pub fn recording(minutes: u64) -> PathBuf {
+    recording_of(&format!("{minutes}.edf"), minutes, |label| Some(label.to_owned()))
+}
+
+/// The same under `name`, with the channels that `label` gives a name.
+pub fn recording_of(name: &str, minutes: u64, label: fn(&str) -> Option<String>) -> PathBuf {
     static FOLDER: OnceLock<TempDir> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| tempfile::tempdir().expect("a folder"));
-    let path = folder.path().join(format!("{minutes}.edf"));
+    let path = folder.path().join(name);
     if path.exists() {
         return path;
     }
@@ -36,16 +41,17 @@ pub fn recording(minutes: u64) -> PathBuf {
     let file = std::fs::File::open(source).expect("the repository's recording");
     let mut reader = RecordReader::new(file).expect("it is read");
     let header = reader.header().clone();
+    let named = header.signals.iter().enumerate();
+    let kept: Vec<_> = named.filter_map(|(index, s)| Some((index, s, label(&s.label)?))).collect();
     let spec = RecordingSpec {
         sample_format: header.sample_format,
         continuity: Continuity::Plain,
         start: header.start,
         record_duration_s: header.record_duration_s,
-        signals: header
-            .signals
+        signals: kept
             .iter()
-            .map(|s| SignalSpec {
-                label: s.label.clone(),
+            .map(|(_, s, label)| SignalSpec {
+                label: label.clone(),
                 unit: s.unit.clone(),
                 prefilter: s.prefilter.clone(),
                 physical_min: s.physical_min,
@@ -61,11 +67,12 @@ pub fn recording(minutes: u64) -> PathBuf {
     let mut writer = EdfWriter::new(output, &spec).expect("a header");
     let records = (minutes as f64 * 60.0 / header.record_duration_s) as u64;
     for record in 0..records {
-        let samples: Vec<Vec<i32>> = (0..header.signals.len())
-            .map(|signal| {
+        let samples: Vec<Vec<i32>> = kept
+            .iter()
+            .map(|(signal, ..)| {
                 let mut samples = Vec::new();
                 let from = record % header.record_count;
-                reader.digital(from, signal, 0..usize::MAX, &mut samples).expect("samples");
+                reader.digital(from, *signal, 0..usize::MAX, &mut samples).expect("samples");
                 samples
             })
             .collect();

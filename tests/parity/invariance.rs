@@ -35,6 +35,21 @@ fn any_block_size_and_speed_give_the_same_events_byte_for_byte() {
 }
 
 #[test]
+fn where_nothing_is_flat_nothing_is_masked() {
+    let network = tract(&bundle(&reference::mini()));
+    let as_reference = tract(&bundle(&reference::mini())).keeping_bad();
+    let (mut recording, montage) = open(&recording());
+    let live = run_live(&mut recording, &montage, &network, &Options::default()).lines();
+    recording.rewind();
+    let kept = run_live(&mut recording, &montage, &as_reference, &Options::default()).lines();
+    assert_eq!(live, kept);
+    recording.rewind();
+    let last = run_final(&mut recording, &montage, &network).lines();
+    recording.rewind();
+    assert_eq!(last, run_final(&mut recording, &montage, &as_reference).lines());
+}
+
+#[test]
 fn any_number_of_threads_gives_the_same_probabilities() {
     on_every_engine(&[reference::mini()], |_, network| same_with_any_threads(network));
 }

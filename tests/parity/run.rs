@@ -16,6 +16,7 @@ use sfm_runtime::pipeline::{
 };
 use sfm_runtime::source::{self, Recording, Source};
 use sfm_tests::reference::Reference;
+use sfm_tests::skip::skipped;
 use sfm_trainer::export::bundle::{About, BundleBuilder};
 use sfm_trainer::import;
 
@@ -56,7 +57,7 @@ fn engines() -> Vec<(&'static str, Backend)> {
     for (name, choice) in choices {
         match Backend::choose(choice, 2) {
             Ok(backend) => engines.push((name, backend)),
-            Err(reason) => println!("skipped: engine {name}: {reason}"),
+            Err(reason) => skipped(name, format_args!("engine {name}: {reason}")),
         }
     }
     engines

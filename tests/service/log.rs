@@ -17,6 +17,7 @@ fn child() {
     tracing::debug!(target: "sfm_runtime", "a step");
     tracing::info!(target: "sfm_runtime", bed = "3", "the session begins");
     assert!(log::init(None).is_err(), "there is one log");
+    log::finish();
 }
 
 /// What the child writes to its stderr, a socket, with `JOURNAL_STREAM` as made of the socket's

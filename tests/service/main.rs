@@ -4,6 +4,8 @@
 
 #![cfg(unix)]
 
+#[path = "../web/client.rs"]
+mod client;
 mod http;
 mod log;
 mod stop;

@@ -31,9 +31,38 @@ struct Made {
     at: u64,
     /// Seconds that come at once, half a second apart; `None` as fast as they are taken.
     burst_s: Option<u64>,
+    /// Frames are lost, one electrode comes off, another hums and hisses.
+    is_rough: bool,
+}
+
+/// The beginning of this second is lost: a hole that is bridged, or one that is too long for that.
+fn lost_part(channel: usize, second: u64) -> f64 {
+    match (second * 31 + 7 * channel as u64) % 40 {
+        0 | 13 => 0.125,
+        5 => 0.25,
+        29 if second.is_multiple_of(3) => 0.5,
+        _ => 0.0,
+    }
+}
+
+/// What a rough night has instead of a sample.
+fn rough(channel: usize, slot: u64, sample: f32) -> f32 {
+    let time_s = slot as f64 / CHANNELS[channel].1 as f64;
+    let hum = 400.0 * (time_s * 60.0 * std::f64::consts::TAU).sin() as f32;
+    let hiss = ((slot + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f32 / 4e4;
+    match (channel, time_s as u64) {
+        (1, 140..420) => 3.0,
+        (0, 400..470) => sample + hum,
+        (4, 700..800) => hiss,
+        _ => sample,
+    }
 }
 
 impl Made {
+    fn rough(seconds: u64) -> Self {
+        Self { is_rough: true, ..Self::new(seconds) }
+    }
+
     fn new(seconds: u64) -> Self {
         let signal = |(label, rate): (&str, u64)| SignalInfo {
             label: label.to_owned(),
@@ -52,7 +81,7 @@ impl Made {
             signals: CHANNELS.map(signal).to_vec(),
             warnings: Vec::new(),
         };
-        Self { info, seconds, at: 0, burst_s: None }
+        Self { info, seconds, at: 0, burst_s: None, is_rough: false }
     }
 
     fn montage(&self) -> Montage {
@@ -102,6 +131,14 @@ impl Source for Made {
             block.start += rate;
         } else {
             block.samples.extend((0..rate).map(|i| sample(channel, second * rate + i)));
+            if self.is_rough {
+                let lost = (lost_part(channel, second) * rate as f64) as usize;
+                block.start += lost as u64;
+                block.samples.drain(..lost);
+                for (slot, x) in (block.start..).zip(&mut block.samples) {
+                    *x = rough(channel, slot, *x);
+                }
+            }
         }
         Ok(true)
     }
@@ -202,12 +239,17 @@ fn a_restart_changes_nothing() {
     assert_eq!(count(|e| matches!(e, Event::Modality(_))), 2 * 2 + 2, "EMG, then all but RESP");
     assert_eq!(count(|e| matches!(e, Event::Gap(_))), 3 + 1 + 2);
 
+    restarts_change_nothing(&network, &whole, Made::new);
+}
+
+/// Cuts the session that came whole in several places.
+fn restarts_change_nothing(network: &Network, whole: &Session, made: fn(u64) -> Made) {
     for (cut_s, known) in [(4 * 60, 0), (5 * 60 + 2, 1), (13 * 60, 2), (SECONDS, 4)] {
-        let cut = session(&network, Made::new(cut_s), Vec::new());
+        let cut = session(network, made(cut_s), Vec::new());
         let mut settled = cut.closed;
         settled.retain(|window| window.patches == 60);
         assert_eq!(settled.len(), known);
-        let resumed = session(&network, Made::new(SECONDS), settled);
+        let resumed = session(network, made(SECONDS), settled);
         assert_eq!(left(&resumed.outcome), left(&whole.outcome), "cut at {cut_s} s");
         assert_eq!(resumed.closed, whole.closed[known..]);
         // Restored and emitted are all events in order but for the provisional ones of what was
@@ -222,6 +264,49 @@ fn a_restart_changes_nothing() {
         assert_eq!(lines(&resumed.restored), lines(&before), "cut at {cut_s} s");
         assert_eq!(lines(&resumed.emitted), lines(after), "cut at {cut_s} s");
     }
+}
+
+/// Lost frames and bad pieces: what the network is not given follows from the samples alone.
+#[test]
+fn a_restart_of_a_rough_night_changes_nothing() {
+    let network = network();
+    let whole = session(&network, Made::rough(SECONDS), Vec::new());
+    let (replayed, outcome) = replay(&network, Made::rough(SECONDS));
+    assert_eq!(lines(&whole.emitted), lines(&replayed), "live and replay");
+    assert_eq!(left(&whole.outcome), left(&outcome));
+    restarts_change_nothing(&network, &whole, Made::rough);
+
+    let masked = |pass: &[Event], channel: usize, epoch: u32| -> f32 {
+        let found = pass.iter().find_map(|event| match event {
+            Event::Quality(q) if q.epoch == epoch => Some(&q.channels),
+            _ => None,
+        });
+        let of = found.and_then(|channels| channels.iter().find(|c| c.channel == channel));
+        of.map_or(0.0, |quality| quality.masked)
+    };
+    let last = final_night(&network, Made::rough).0;
+    for events in [&whole.emitted, &last] {
+        assert_eq!(masked(events, 1, 4), 0.333, "it came off in the middle");
+        assert!((5..14).all(|epoch| masked(events, 1, epoch) == 1.0), "flat");
+        assert_eq!(masked(events, 0, 14), 1.0, "hum");
+        assert!((24..26).all(|epoch| masked(events, 4, epoch) == 1.0), "hiss");
+        assert!((30..44).all(|epoch| masked(events, 3, epoch) == 0.0), "an ECG");
+    }
+    // Where only frames are lost, most of the signal counts and says how much of it there is.
+    let shares: Vec<f32> = whole.outcome.hypnogram[32..44].iter().map(|e| e.quality).collect();
+    assert!(shares.iter().all(|share| (0.8..0.99).contains(share)), "{shares:?}");
+    assert!(whole.outcome.hypnogram[32..44].iter().all(|e| e.stage.is_some()));
+}
+
+#[test]
+fn the_reference_is_fed_the_flat_line() {
+    let as_reference = network().keeping_bad();
+    let (events, outcome) = replay(&as_reference, Made::rough(SECONDS));
+    assert!(!lines(&events).iter().any(|line| line.contains("masked\":")));
+    let masked = replay(&network(), Made::rough(SECONDS)).1;
+    // Epochs 5 to 8: BAS has one of its two channels, then the other is flat.
+    let quality = |outcome: &PassOutcome, epoch: usize| outcome.hypnogram[epoch].quality;
+    assert!((5..9).all(|e| quality(&outcome, e) > quality(&masked, e) + 0.1));
 }
 
 #[test]
@@ -290,18 +375,23 @@ fn beds_that_share_runs_have_the_results_of_one_alone() {
 
 /// What the final pass tells on the caller's pool, and the night's tokens.
 fn final_events(network: &Network) -> (Vec<String>, Vec<f32>) {
+    let (events, outcome) = final_night(network, Made::new);
+    (lines(&events), outcome.log.tokens().to_vec())
+}
+
+fn final_night(network: &Network, made: fn(u64) -> Made) -> (Vec<Event>, PassOutcome) {
     let (mut events, stop) = (Vec::new(), AtomicBool::new(false));
-    let montage = Made::new(SECONDS).montage();
+    let montage = made(SECONDS).montage();
     let mut around = Surroundings {
         emit: &mut |event| events.push(event),
         progress: &mut |_| (),
         stop: &stop,
         lights: &Lights::default,
     };
-    let stats = measure(&mut Made::new(SECONDS), &montage, network, &mut around);
+    let stats = measure(&mut made(SECONDS), &montage, network, &mut around);
     let options = Options { stats: Some(stats.expect("measured")), ..Options::default() };
-    let outcome = final_pass(&mut Made::new(SECONDS), &montage, network, &options, &mut around);
-    (lines(&events), outcome.expect("passes").log.tokens().to_vec())
+    let outcome = final_pass(&mut made(SECONDS), &montage, network, &options, &mut around);
+    (events, outcome.expect("passes"))
 }
 
 #[test]

@@ -4,13 +4,18 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use sfm_tests::skip::skipped;
+
 use crate::files::write;
 use crate::synthetic::Recording;
 
 /// Runs a script of `tests/foreign`; what it prints, or `None` where no Python is named.
 pub fn run(script: &str, arguments: &[impl AsRef<OsStr>]) -> Option<String> {
     let Some(python) = std::env::var_os("SFM_PYTHON") else {
-        println!("skipped: {script} (SFM_PYTHON names no Python with h5py and EDF readers)");
+        skipped(
+            "python",
+            format_args!("{script}: SFM_PYTHON names no Python with h5py and EDF readers"),
+        );
         return None;
     };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("foreign").join(script);

@@ -5,6 +5,8 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::skip::skipped;
+
 /// A folder with `psg.edf`, `psg.hdf5`, the checkpoints and `expected.npz`.
 #[derive(Debug, Clone)]
 pub struct Reference {
@@ -26,7 +28,7 @@ pub fn all() -> Vec<Reference> {
     let mut all = vec![mini()];
     match full() {
         Some(full) => all.push(full),
-        None => println!("skipped: full-size parity data, ../shared/parity/full is absent"),
+        None => skipped("shared", "full-size parity data, ../shared/parity/full is absent"),
     }
     all
 }

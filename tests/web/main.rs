@@ -7,6 +7,8 @@
 mod run;
 
 mod access;
+mod client;
+mod crowd;
 mod http;
 mod live;
 mod replay;

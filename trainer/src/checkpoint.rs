@@ -2,8 +2,10 @@
 //!
 //! Accepts what `torch.save` of PyTorch 1.6 or newer writes: a bare state dict, or a dict that
 //! holds one as `state_dict` beside optimizer state; `module.` prefixes of DataParallel go.
-//! Refuses damaged files, other shapes than asked for, values that are not finite, and, at
+//! Refuses damaged files, pickles that ask for more memory or stack than any checkpoint, other shapes than asked for, values that are not finite, and, at
 //! [`Checkpoint::finish`], tensors nobody asked for.
+
+mod pickle;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,9 +16,12 @@ use burn::prelude::*;
 use burn::tensor::DType;
 use burn_store::TensorSnapshot;
 use burn_store::pytorch::PytorchReader;
+use sfm_runtime::caught::caught;
+
+use self::pickle::Refusal;
 
 /// Most files of the checkpoint's zip: one a tensor, optimizer state included.
-const MAX_FILES: usize = 100_000;
+const MAX_FILES: usize = 20_000;
 
 /// Why a checkpoint was refused. One line each, naming the file and the tensor.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +41,14 @@ pub enum CheckpointError {
         /// The file.
         path: PathBuf,
         /// What is wrong.
+        reason: String,
+    },
+    /// It asks for more memory than any checkpoint.
+    #[error("{}: is no checkpoint that is read: {reason}; save the state dict alone", path.display())]
+    Excess {
+        /// The file.
+        path: PathBuf,
+        /// What there is too much of, and the limit.
         reason: String,
     },
     /// A tensor has another shape than the configuration asks for.
@@ -113,14 +126,18 @@ impl Checkpoint {
     /// # Errors
     /// [`CheckpointError::Read`], [`CheckpointError::Damaged`].
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        check_zip(path)?;
+        let file_bytes = check_zip(path)?;
         let damaged = |reason: String| CheckpointError::Damaged {
             path: path.to_owned(),
             reason: reason.replace('\n', " "),
         };
-        let reader = PytorchReader::new(path).map_err(|e| damaged(e.to_string()))?;
+        let reader = caught(|| PytorchReader::new(path).map_err(|e| e.to_string()));
+        let reader = reader.and_then(|reader| reader).map_err(damaged)?;
         let mut tensors: BTreeMap<String, TensorSnapshot> =
             reader.into_tensors().into_iter().collect();
+        if let Some((name, _)) = tensors.iter().find(|(_, tensor)| !fits(tensor, file_bytes)) {
+            return Err(damaged(format!("{name} claims more values than the file holds")));
+        }
         if tensors.keys().any(|name| name.starts_with("state_dict.")) {
             tensors = strip(tensors, "state_dict.");
         }
@@ -170,7 +187,8 @@ impl Checkpoint {
         if !matches!(snapshot.dtype, DType::F64 | DType::F32 | DType::F16 | DType::BF16) {
             return Err(refused(&format!("holds {:?}, not floating point", snapshot.dtype)));
         }
-        let data = snapshot.to_data().map_err(|e| refused(&e.to_string()))?.convert::<f32>();
+        let data = caught(|| snapshot.to_data().map_err(|e| e.to_string()));
+        let data = data.and_then(|data| data).map_err(|e| refused(&e))?.convert::<f32>();
         let numbers = data.as_slice::<f32>().map_err(|e| refused(&format!("{e:?}")))?;
         if !numbers.iter().all(|value| value.is_finite()) {
             return Err(refused("holds values that are not finite"));
@@ -235,24 +253,54 @@ fn strip(
         .collect()
 }
 
-/// Reads every file of the checkpoint once, so that its checksums are known to hold: the reader
-/// behind [`Checkpoint`] takes zeros for a tensor whose file it cannot read.
-fn check_zip(path: &Path) -> Result<(), CheckpointError> {
+/// Whether the tensor's values can be in a file of `file_bytes`.
+fn fits(tensor: &TensorSnapshot, file_bytes: u64) -> bool {
+    let sizes = tensor.shape.to_vec().into_iter().map(|size| size as u64);
+    let bytes = sizes.fold(tensor.dtype.size() as u64, u64::saturating_mul);
+    bytes <= file_bytes
+}
+
+/// Reads every file of the checkpoint once, so that its checksums are known to hold (the reader
+/// behind [`Checkpoint`] takes zeros for a tensor whose file it cannot read), and that its pickle is
+/// one that can be read. Returns the length of the whole.
+fn check_zip(path: &Path) -> Result<u64, CheckpointError> {
     let unreadable = |source| CheckpointError::Read { path: path.to_owned(), source };
     let damaged = |reason: String| CheckpointError::Damaged { path: path.to_owned(), reason };
+    let excess = |reason: String| CheckpointError::Excess { path: path.to_owned(), reason };
     let file = File::open(path).map_err(unreadable)?;
-    if !file.metadata().map_err(unreadable)?.is_file() {
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
         return Err(unreadable(std::io::ErrorKind::IsADirectory.into()));
     }
     let mut archive =
         zip::ZipArchive::new(BufReader::new(file)).map_err(|e| damaged(e.to_string()))?;
     if archive.len() > MAX_FILES {
-        return Err(damaged(format!("{} files, over the limit of {MAX_FILES}", archive.len())));
+        return Err(excess(format!("{} files, over the limit of {MAX_FILES}", archive.len())));
     }
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).map_err(|e| damaged(e.to_string()))?;
-        std::io::copy(&mut entry.by_ref(), &mut std::io::sink())
+        // A compressed file may be any length; torch.save compresses none.
+        if entry.compression() != zip::CompressionMethod::Stored {
+            return Err(damaged("a file in it is compressed".to_owned()));
+        }
+        let is_pickle = entry.name().is_ok_and(|name| name.ends_with(".pkl"));
+        if !is_pickle {
+            std::io::copy(&mut entry, &mut std::io::sink()).map_err(|e| damaged(e.to_string()))?;
+            continue;
+        }
+        if entry.size() > pickle::MAX_BYTES {
+            let (bytes, limit) = (entry.size(), pickle::MAX_BYTES);
+            return Err(excess(format!("a pickle of {bytes} bytes, over the limit of {limit}")));
+        }
+        let mut content = Vec::new();
+        entry
+            .take(pickle::MAX_BYTES + 1)
+            .read_to_end(&mut content)
             .map_err(|e| damaged(e.to_string()))?;
+        pickle::check(&content).map_err(|refusal| match refusal {
+            Refusal::Damaged(reason) => damaged(reason),
+            Refusal::Excess(reason) => excess(format!("a pickle with {reason}")),
+        })?;
     }
-    Ok(())
+    Ok(metadata.len())
 }

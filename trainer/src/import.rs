@@ -50,13 +50,16 @@ pub enum ImportError {
 }
 
 impl ImportError {
-    /// A file could not be read, as opposed to: it was read and refused.
+    /// A file could not be read, or not with any reasonable memory, as opposed to: it was read and
+    /// refused.
     pub fn is_unreadable(&self) -> bool {
         matches!(
             self,
             ImportError::Read { .. }
                 | ImportError::NoWeights(_)
-                | ImportError::Checkpoint(CheckpointError::Read { .. })
+                | ImportError::Checkpoint(
+                    CheckpointError::Read { .. } | CheckpointError::Excess { .. }
+                )
         )
     }
 }

@@ -199,9 +199,9 @@ impl Shown {
     }
 }
 
-/// A closed stderr stops nothing; nothing that a file brought in reaches the terminal as control
+/// A line on stderr. A closed one stops nothing; nothing that a file brought in reaches the terminal as control
 /// characters.
-fn print(text: &str) {
+pub fn print(text: &str) {
     let _ = writeln!(std::io::stderr(), "{}", sfm_runtime::montage::escaped(text));
 }
 

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sfm_models::Modality;
 use sfm_models::manifest::Preprocessing;
 use sfm_runtime::dsp::normalize::z_score_into;
-use sfm_runtime::dsp::{ChannelStats, Conditioner, RunningStats};
+use sfm_runtime::dsp::{ChannelStats, Conditioner, GridPoints, RunningStats};
+use sfm_runtime::montage::derived::DerivedSource;
 use sfm_runtime::montage::{ChannelRules, Montage, MontageError};
 use sfm_runtime::signal::{SampleBlock, SignalInfo};
 use sfm_runtime::source::{self, Recording, Source};
@@ -19,8 +20,6 @@ use sfm_runtime::source::{self, Recording, Source};
 use crate::data::store::{MAX_SAMPLES, RATE_HZ, StoreWriter};
 use crate::data::{DataError, replace};
 
-/// Extensions of recordings, in any case.
-pub const EXTENSIONS: [&str; 2] = ["edf", "bdf"];
 /// Signal at 128 Hz held at once for a recording; longer ones are read in several goes, a group of
 /// channels each.
 const HELD_BYTES: usize = 384 << 20;
@@ -90,8 +89,9 @@ impl Preprocess {
         if recording.info().preprocessed {
             return Err(refuse("is preprocessed already; give EDF or BDF".to_owned()));
         }
-        let info = recording.info().clone();
-        let montage = self.montage(&info.signals).map_err(|e| refuse(e.to_string()))?;
+        let montage = self.montage(&recording.info().signals).map_err(|e| refuse(e.to_string()))?;
+        // Derived channels are stored as recorded ones are.
+        let info = montage.extended(recording.info());
         let mut notes = info.warnings.clone();
         let channels = self.channels(&info.signals, &montage, &mut notes);
         if channels.is_empty() {
@@ -107,7 +107,7 @@ impl Preprocess {
             let mut writer = StoreWriter::create(part)?;
             let mut written = 0;
             for group in channels.chunks(at_once) {
-                for conditioned in condition(&mut recording, group, length, from)? {
+                for conditioned in condition(&mut recording, &montage, group, length, from)? {
                     written += usize::from(conditioned.store(&mut writer, &mut notes)?);
                 }
             }
@@ -126,15 +126,18 @@ impl Preprocess {
         let unlimited = Default::default();
         let mut entries = Vec::new();
         for (entry, used) in &self.map {
-            match self.rules.clone().with_map(&[entry])?.assign(signals, &unlimited) {
-                Err(MontageError::UnknownMap { .. }) => {}
-                _ => {
-                    used.store(true, Ordering::Relaxed);
-                    entries.push(entry);
-                }
+            let assigned =
+                self.rules.clone().with_map(&[entry])?.assign_sensors(signals, &unlimited);
+            let is_unknown = |e: &MontageError| matches!(e, MontageError::UnknownMap { .. });
+            if !assigned.is_ok_and(|(_, missing)| missing.iter().any(is_unknown)) {
+                used.store(true, Ordering::Relaxed);
+                entries.push(entry);
             }
         }
-        self.rules.clone().with_map(&entries)?.assign(signals, &unlimited)
+        // Nor has every recording the channels of every derivation.
+        let (montage, _) =
+            self.rules.clone().with_map(&entries)?.assign_sensors(signals, &unlimited)?;
+        Ok(montage)
     }
 
     fn channels(
@@ -186,12 +189,15 @@ struct Conditioned {
 /// Reads a group of channels through filter and resampler.
 fn condition(
     recording: &mut Recording,
+    montage: &Montage,
     group: &[Channel],
     length: usize,
     from: &Path,
 ) -> Result<Vec<Conditioned>, DataError> {
     let indices: Vec<usize> = group.iter().map(|c| c.index).collect();
-    recording.select(&indices);
+    let montage = montage.only(&indices);
+    recording.select(&montage.to_read());
+    let mut source = DerivedSource::new(recording, &montage);
     let mut conditioned: Vec<Conditioned> = group
         .iter()
         .map(|channel| Conditioned {
@@ -207,7 +213,7 @@ fn condition(
     let mut block = SampleBlock::default();
     // The message names the file already.
     let broken = |e: source::SourceError| DataError::refused(from, format!("breaks off: {e}"));
-    while recording.next_block(&mut block).map_err(broken)? {
+    while source.next_block(&mut block).map_err(broken)? {
         let slot = place.get(block.channel).copied().flatten();
         let Some(channel) = slot.and_then(|slot| conditioned.get_mut(slot)) else { continue };
         channel.push(&block);
@@ -224,13 +230,13 @@ fn condition(
 impl Conditioned {
     fn push(&mut self, block: &SampleBlock) {
         let Conditioned { channel, samples, too_long } = self;
-        let mut put = |grid: u64, values: &[f32]| place(samples, too_long, grid, values);
+        let mut put = |points: GridPoints<'_>| place(samples, too_long, points);
         channel.conditioner.push(block.start, &block.samples, &mut put);
     }
 
     fn finish(&mut self) {
         let Conditioned { channel, samples, too_long } = self;
-        channel.conditioner.finish(&mut |grid, values| place(samples, too_long, grid, values));
+        channel.conditioner.finish(&mut |points| place(samples, too_long, points));
     }
 
     /// Writes the z-scored channel; false if it has no signal and is left out.
@@ -268,14 +274,17 @@ impl Conditioned {
     }
 }
 
-/// Puts grid points behind those that are there, with NaN between.
-fn place(samples: &mut Vec<f32>, too_long: &mut bool, grid: u64, values: &[f32]) {
-    if grid.saturating_add(values.len() as u64) > MAX_SAMPLES as u64 {
+/// Puts grid points behind those that are there, with NaN between and for bridged ones: the store
+/// holds what was measured.
+fn place(samples: &mut Vec<f32>, too_long: &mut bool, points: GridPoints<'_>) {
+    if points.first.saturating_add(points.values.len() as u64) > MAX_SAMPLES as u64 {
         *too_long = true;
         return;
     }
-    samples.resize((grid as usize).max(samples.len()), f32::NAN);
-    samples.extend_from_slice(values);
+    if !points.bridged {
+        samples.resize((points.first as usize).max(samples.len()), f32::NAN);
+        samples.extend_from_slice(points.values);
+    }
 }
 
 /// Mean and deviation as the pipeline measures them, patch by patch.

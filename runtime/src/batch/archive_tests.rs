@@ -11,7 +11,7 @@ fn touched(files: &[&str]) -> tempfile::TempDir {
 }
 
 fn names(input: &Path, out: &Path) -> Vec<String> {
-    recordings(input, out).expect("recordings").into_iter().map(|entry| entry.name).collect()
+    recordings(input, out).expect("recordings").0.into_iter().map(|entry| entry.name).collect()
 }
 
 #[test]
@@ -29,7 +29,8 @@ fn a_folder_gives_what_is_below_it_but_no_results() {
         "bed/recording.edf",
         "out/z.edf",
     ]);
-    let all = recordings(dir.path(), &dir.path().join("out")).expect("recordings");
+    let (all, passed_over) = recordings(dir.path(), &dir.path().join("out")).expect("recordings");
+    assert_eq!(passed_over, None);
     let found: Vec<(&str, &str)> =
         all.iter().map(|e| (e.name.as_str(), e.folder.to_str().expect("UTF-8"))).collect();
     let wanted = [
@@ -61,7 +62,7 @@ fn a_list_has_comments_and_relative_paths() {
     let list = dir.path().join("lists/all.txt");
     let text = "\u{feff}# nights\r\n\nnear.edf\r\n  ./near.edf\n../far/away.edf\n gone.edf \n";
     fs::write(&list, text).expect("written");
-    let all = recordings(&list, &dir.path().join("out")).expect("recordings");
+    let (all, _) = recordings(&list, &dir.path().join("out")).expect("recordings");
     assert_eq!(all.len(), 3, "{all:?}");
     assert_eq!(all.iter().filter(|e| ["near", "gone"].contains(&e.name.as_str())).count(), 2);
     // One from elsewhere is called by its whole path, and stays below the batch's folder.

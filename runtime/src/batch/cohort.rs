@@ -2,7 +2,6 @@
 //! those of the files, never computed anew. Reads nothing else; a folder that cannot be read is a
 //! failed night.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -175,7 +174,7 @@ fn read(folder: &Path, marker: &Marker) -> Result<Night, String> {
     let path = folder.join("night.json");
     let refuse = |reason: String| format!("{}: cannot be read ({reason})", path.display());
     let mut json = Vec::new();
-    File::open(&path)
+    crate::files::open_input(&path)
         .and_then(|file| file.take(MAX_NIGHT_BYTES).read_to_end(&mut json))
         .map_err(|e| refuse(e.to_string()))?;
     let file: NightFile = serde_json::from_slice(&json).map_err(|e| refuse(e.to_string()))?;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use super::archive::Entry;
+use crate::files;
 use crate::night::{Demographics, Sex};
 
 /// A table longer than this is none.
@@ -23,13 +24,8 @@ impl People {
     /// One sentence with the file, the line and the reason.
     pub fn read(path: &Path) -> Result<Self, String> {
         let refuse = |reason: String| format!("{}: {reason}", path.display());
-        let metadata =
-            std::fs::metadata(path).map_err(|e| refuse(format!("cannot be opened: {e}")))?;
-        if metadata.len() > MAX_BYTES {
-            return Err(refuse(format!("longer than {MAX_BYTES} bytes: no table of people")));
-        }
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| refuse(format!("cannot be read: {e}; write it as UTF-8")))?;
+        let text = files::read_text(path, MAX_BYTES)
+            .map_err(|e| refuse(format!("cannot be read as a table of people: {e}")))?;
         Self::from_csv(&text).map_err(refuse)
     }
 
@@ -47,15 +43,16 @@ impl People {
         let (age, sex) = (column(["age", "age_years"])?, column(["sex", "gender"])?);
         let mut people = BTreeMap::new();
         for row in reader.records() {
-            let row = row.map_err(|e| e.to_string())?;
-            let line = row.position().map_or(0, csv::Position::line);
+            let row = row.map_err(|e| unreadable_row(text, &e))?;
+            let line = || line_of(text, row.position());
             let field = |index: usize| row.get(index).unwrap_or_default();
             let person = person(field(age), field(sex))
-                .map_err(|reason| format!("line {line}: {reason}"))?;
+                .map_err(|reason| format!("line {}: {reason}", line()))?;
             let name = field(recording).to_owned();
             if people.insert(name.clone(), person).is_some_and(|before| before != person) {
                 return Err(format!(
-                    "line {line}: says another age or sex of '{name}' than before"
+                    "line {}: says another age or sex of '{name}' than before",
+                    line()
                 ));
             }
         }
@@ -83,6 +80,21 @@ impl People {
             .collect();
         (found, ambiguous)
     }
+}
+
+/// Why a row is none. The reader counts lines by other ends than those of Windows.
+fn unreadable_row(text: &str, error: &csv::Error) -> String {
+    let reason = match error.kind() {
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            format!("{len} fields where the header has {expected_len}")
+        }
+        _ => return error.to_string(),
+    };
+    format!("line {}: {reason}", line_of(text, error.position()))
+}
+
+fn line_of(text: &str, row: Option<&csv::Position>) -> u64 {
+    row.and_then(|at| files::line_of(text.as_bytes(), at.byte()).ok()).unwrap_or_default()
 }
 
 /// The name without folders.
@@ -130,6 +142,19 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_row_is_named_by_its_line_whatever_ends_lines() {
+        for end in ["\n", "\r\n", "\r\n\r\n", "\n\n", "\r"] {
+            let table = ["recording,age,sex", "n,54,F", "two,old,M", ""].join(end);
+            let line = if end.len() == 2 && end != "\r\n" || end.len() == 4 { 5 } else { 3 };
+            let error = People::from_csv(&table).expect_err("refused");
+            assert_eq!(error, format!("line {line}: 'old' is no age in years"), "{end:?}");
+            let short = ["recording,age,sex", "n,54,F", "two,5", ""].join(end);
+            let error = People::from_csv(&short).expect_err("refused");
+            assert_eq!(error, format!("line {line}: 2 fields where the header has 3"), "{end:?}");
+        }
+    }
+
+    #[test]
     fn a_name_without_folders_counts_where_it_names_one_recording() {
         let people = People::from_csv("recording,age,sex\nn,50,f\n").expect("a table");
         let (found, ambiguous) = people.of(&entries(&["a/n", "b/n"]));
@@ -144,7 +169,7 @@ mod tests {
             ("recording,age,sex\nn,131,f\n", "line 2: '131' is no age"),
             ("recording,age,sex\nn,50,x\n", "line 2: 'x' is no sex"),
             ("recording,age,sex\nn,50,f\nn,51,f\n", "line 3: says another"),
-            ("recording,age,sex\nn,50\n", "line: 2"),
+            ("recording,age,sex\nn,50\n", "line 2: 2 fields"),
         ] {
             let error = People::from_csv(text).expect_err(text);
             assert!(error.contains(reason), "{error}");

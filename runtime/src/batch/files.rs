@@ -9,8 +9,10 @@ use std::path::Path;
 
 use super::archive::Entry;
 use super::cohort::{self, Frame, Row};
-use super::marker::{FILE_NAME, Identity, Marker, Status};
+use super::marker::{FILE_NAME, Identity, Marker, Progress, Status};
+use super::outputs::Look;
 use super::page::{self, Page};
+use crate::files::{self, Durability};
 
 /// How often a batch begins again because another shard's nights end meanwhile. Shards whose turn
 /// is still to come write anyway.
@@ -33,16 +35,19 @@ pub fn collect(
     failed: &BTreeMap<String, String>,
 ) -> Collected {
     let unmarked = |identity: &Identity| {
-        let reason = Some(failed.get(&identity.recording)?.clone());
-        let identity = identity.clone();
-        Some(Marker { identity, status: Status::Failed, reason, quality: None })
+        let (identity, reason) = (identity.clone(), failed.get(&identity.recording)?.clone());
+        Some(Marker::failed(identity, reason))
     };
     let rows: Vec<Row> = entries
         .iter()
         .zip(identities)
         .filter_map(|(entry, identity)| {
             let folder = out.join(&entry.folder);
-            let marker = Marker::read(&folder, identity).or_else(|| unmarked(identity))?;
+            let marker = Marker::read(&folder, identity).filter(|marker| {
+                marker.status == Status::Failed
+                    || marker.is_believed(&folder, Look::Sizes) == Progress::Done
+            });
+            let marker = marker.or_else(|| unmarked(identity))?;
             Some(cohort::row(entry, &folder, &marker))
         })
         .collect();
@@ -118,7 +123,8 @@ fn replace(
         write(&mut buffered)?;
         buffered.flush()?;
         drop(buffered);
-        file.persist(out.join(name)).map(drop).map_err(|e| e.error)
+        let part = file.into_temp_path();
+        files::put_in_place(&part, &out.join(name), Durability::Rename)
     });
     written.map_err(|e| {
         let path = out.join(name);

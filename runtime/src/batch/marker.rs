@@ -1,6 +1,7 @@
-//! `batch.json`, the last file of a recording's folder: which file it was made from, with what, and
-//! how it went. Without it, or where it speaks of another file, bundle or setting, the recording is
-//! still to be worked off; so a kill at any moment costs the nights that were under way, no more.
+//! `batch.json`, the last file of a recording's folder: which file it was made from, with what, how
+//! it went, and which files came of it. Without it, where it speaks of another file, bundle or
+//! setting, or where one of its files is not as it was written, the recording is still to be worked
+//! off; so a kill or a power cut at any moment costs the nights that were under way, no more.
 
 use std::fs::{File, TryLockError};
 use std::io::Read;
@@ -10,16 +11,20 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 
 use super::archive::Entry;
+use super::outputs::{Look, OutputFile};
 use crate::event::{ChannelLedger, Event, Night};
+use crate::files::{self, Durability};
 use crate::night::Demographics;
 use crate::sink::{ReplacedFile, Sink, SinkError};
 
 /// The marker's name.
 pub const FILE_NAME: &str = "batch.json";
 /// Held by the run that is at work in the folder.
-const LOCK: &str = ".batch.lock";
+pub const LOCK: &str = ".batch.lock";
 /// A marker longer than this is none.
 const MAX_BYTES: u64 = 1 << 20;
+/// Version of a marker that lists its files. Before there was none in it.
+const FORMAT: u32 = 2;
 
 /// What a recording's results follow from. Engine and threads are not in it: their results agree.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,6 +60,9 @@ pub enum Status {
 /// The content of `batch.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Marker {
+    /// Version of what follows.
+    #[serde(default)]
+    pub format: u32,
     /// What the results follow from.
     #[serde(flatten)]
     pub identity: Identity,
@@ -64,6 +72,22 @@ pub struct Marker {
     pub reason: Option<String>,
     /// The signals of the last pass.
     pub quality: Option<Quality>,
+    /// The files that were written, before this one.
+    #[serde(default)]
+    pub outputs: Vec<OutputFile>,
+}
+
+/// How far a recording is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// Not begun, cut off, or failed: it is to be worked off.
+    Open,
+    /// Done, and its files are whole.
+    Done,
+    /// It was done, but this file is not there as it was written: to be done again.
+    Changed(String),
+    /// It was done by a version that did not list its files: to be done again.
+    Unlisted,
 }
 
 impl Identity {
@@ -91,23 +115,55 @@ impl Identity {
 }
 
 impl Marker {
+    /// Of a recording that is done.
+    pub fn done(identity: Identity, quality: Option<Quality>, outputs: Vec<OutputFile>) -> Self {
+        Self { format: FORMAT, identity, status: Status::Done, reason: None, quality, outputs }
+    }
+
+    /// Of one that failed, with the reason on one line.
+    pub fn failed(identity: Identity, reason: String) -> Self {
+        let (reason, quality, outputs) = (Some(reason), None, Vec::new());
+        Self { format: FORMAT, identity, status: Status::Failed, reason, quality, outputs }
+    }
+
+    /// How far the recording of `identity` is, whose results lie in `folder`.
+    pub fn progress(folder: &Path, identity: &Identity, look: Look) -> Progress {
+        match Self::read(folder, identity) {
+            Some(marker) if marker.status == Status::Done => marker.is_believed(folder, look),
+            _ => Progress::Open,
+        }
+    }
+
+    /// Whether `done` is to be believed.
+    pub fn is_believed(&self, folder: &Path, look: Look) -> Progress {
+        if self.format < FORMAT || self.outputs.is_empty() {
+            return Progress::Unlisted;
+        }
+        match super::outputs::changed(folder, &self.outputs, look) {
+            Some(name) => Progress::Changed(name.to_owned()),
+            None => Progress::Done,
+        }
+    }
+
     /// The marker in `folder`, if it is there, whole, and of `identity`.
     pub fn read(folder: &Path, identity: &Identity) -> Option<Self> {
         let mut json = Vec::new();
-        let file = File::open(folder.join(FILE_NAME)).ok()?;
+        let file = files::open_input(&folder.join(FILE_NAME)).ok()?;
         file.take(MAX_BYTES).read_to_end(&mut json).ok()?;
         serde_json::from_slice(&json).ok().filter(|marker: &Self| marker.identity == *identity)
     }
 
-    /// Puts the marker in place, whole or not at all.
+    /// Puts the marker in place, whole or not at all; on the disk when this returns.
     ///
     /// # Errors
     /// One sentence with the file and the reason.
     pub fn write(&self, folder: &Path) -> Result<(), SinkError> {
-        let file = ReplacedFile::reopen(folder, FILE_NAME);
-        let mut json = serde_json::to_vec_pretty(self).map_err(|e| file.cannot_write(e))?;
+        let path = folder.join(FILE_NAME);
+        let mut json = serde_json::to_vec_pretty(self)
+            .map_err(|reason| SinkError::cannot_write(&path, reason))?;
         json.push(b'\n');
-        file.write(&json)
+        files::replace(&path, &json, Durability::Synced)
+            .map_err(|reason| SinkError::cannot_write(&path, reason))
     }
 }
 
@@ -119,8 +175,9 @@ impl Marker {
 pub fn claim(folder: &Path) -> Result<File, String> {
     let refuse = |reason: String| format!("{}: {reason}", folder.display());
     let written = |e: std::io::Error| refuse(format!("cannot be written ({e})"));
-    std::fs::create_dir_all(folder).map_err(written)?;
-    let lock = File::create(folder.join(LOCK)).map_err(written)?;
+    files::make_folder_within(folder).map_err(written)?;
+    let lock = files::open(File::options().write(true).create(true), &folder.join(LOCK));
+    let lock = lock.map_err(written)?;
     if let Err(TryLockError::WouldBlock) = lock.try_lock() {
         // A file system without locks is no reason not to work.
         return Err(refuse("another run is at work on it".to_owned()));
@@ -213,15 +270,26 @@ mod tests {
         let lock = claim(&folder).expect("free");
         assert!(claim(&folder).expect_err("taken").contains("another run"));
         let identity = Identity::of(&entry, "b", "final", None);
-        let marker = Marker {
-            identity: identity.clone(),
-            status: Status::Done,
-            reason: None,
-            quality: None,
-        };
+        let before = super::super::outputs::Before::of(&folder).expect("read");
+        std::fs::write(folder.join("night.json"), "{}").expect("written");
+        let written = before.written(&folder).expect("synced");
+        let marker = Marker::done(identity.clone(), None, written);
         assert_eq!(Marker::read(&folder, &identity), None);
         marker.write(&folder).expect("written");
-        assert_eq!(Marker::read(&folder, &identity), Some(marker));
+        assert_eq!(Marker::read(&folder, &identity), Some(marker.clone()));
+        let progress = || Marker::progress(&folder, &identity, Look::Contents);
+        assert_eq!(progress(), Progress::Done);
+        std::fs::write(folder.join("night.json"), "[]").expect("written");
+        assert_eq!(progress(), Progress::Changed("night.json".to_owned()));
+        // As the first version wrote it.
+        let mut old = serde_json::to_value(&marker).expect("JSON");
+        let fields = old.as_object_mut().expect("an object");
+        fields.retain(|name, _| name != "format" && name != "outputs");
+        std::fs::write(folder.join(FILE_NAME), old.to_string()).expect("written");
+        assert_eq!(progress(), Progress::Unlisted);
+        Marker::failed(identity.clone(), "no".to_owned()).write(&folder).expect("written");
+        assert_eq!(progress(), Progress::Open);
+        marker.write(&folder).expect("written");
         assert_eq!(Marker::read(&folder, &Identity::of(&entry, "c", "final", None)), None);
         assert_eq!(Marker::read(&folder, &Identity::of(&entry, "b", "live", None)), None);
         std::fs::write(&file, "abcd").expect("written");

@@ -1,10 +1,11 @@
 //! Works a list off on a few threads, in its order. What breaks down is a failure of its own; a
 //! wish to stop leaves the rest undone. Results are handed to the caller's thread.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
+
+use crate::caught::caught;
 
 /// How often the caller is woken while nothing ends.
 const WAKE_EVERY: Duration = Duration::from_millis(200);
@@ -20,16 +21,16 @@ pub fn each<T: Sync, R: Send>(
     jobs: usize,
     stop: &AtomicBool,
     work: impl Fn(&T) -> R + Sync,
-    mut ended: impl FnMut(usize, Option<R>),
+    mut ended: impl FnMut(usize, Result<R, String>),
     mut idle: impl FnMut(),
 ) -> std::io::Result<()> {
     let next = AtomicUsize::new(0);
     let (to, results) = channel();
-    let job = |to: std::sync::mpsc::Sender<(usize, Option<R>)>| {
+    let job = |to: std::sync::mpsc::Sender<(usize, Result<R, String>)>| {
         while !stop.load(Ordering::Relaxed) {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(item) = items.get(index) else { return };
-            let result = catch_unwind(AssertUnwindSafe(|| work(item))).ok();
+            let result = caught(|| work(item));
             if to.send((index, result)).is_err() {
                 return;
             }
@@ -73,11 +74,14 @@ mod tests {
             assert!(*item != 7, "seven");
             item * 2
         };
-        let ended = |index: usize, result: Option<u32>| {
+        let ended = |index: usize, result: Result<u32, String>| {
             seen[index] += 1;
             match result {
-                Some(double) => assert_eq!(double as usize, index * 2),
-                None => broke.push(index),
+                Ok(double) => assert_eq!(double as usize, index * 2),
+                Err(reason) => {
+                    assert!(reason.contains("seven"), "{reason}");
+                    broke.push(index);
+                }
             }
         };
         each(&items, 4, &AtomicBool::new(false), work, ended, || ()).expect("threads");

@@ -5,9 +5,13 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
+use sfm_models::manifest::ChannelPolicy;
 
 use super::endpoints::LinkArgs;
+use super::session_id::{SessionId, one_or_many};
 use super::tui::TuiArgs;
+use crate::files;
+use crate::hypnogram::{Codes, parse_epoch_s};
 use crate::infer::backend::BackendChoice;
 use crate::night::Sex;
 use crate::publish::PublishArgs;
@@ -41,6 +45,12 @@ pub enum Command {
         /// How channels are mapped.
         #[command(flatten)]
         channels: ChannelArgs,
+        /// Show what the network of this bundle takes, and of too many channels which
+        #[arg(long, value_name = "FILE.sfm")]
+        bundle: Option<PathBuf>,
+        /// Write the channels to stdout as JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Finish a live session that was cut: complete its recording, stage the rest, run the final pass
     Recover(Box<RecoverArgs>),
@@ -122,6 +132,9 @@ pub struct BatchArgs {
     /// Files in other programs' formats.
     #[command(flatten)]
     pub formats: FormatArgs,
+    /// Give the network flat lines, mains and noise too, as the reference does
+    #[arg(long)]
+    pub keep_bad: bool,
     /// Worker threads of all recordings together [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
@@ -167,6 +180,7 @@ impl BatchArgs {
             channels: self.channels.clone(),
             report: self.report.clone(),
             formats: self.formats.clone(),
+            keep_bad: self.keep_bad,
             threads: self.threads,
             config: self.config.clone(),
             ..RunArgs::default()
@@ -179,6 +193,7 @@ impl BatchArgs {
             channels: all.channels,
             report: all.report,
             formats: all.formats,
+            keep_bad: all.keep_bad,
             threads: all.threads,
             ..RunArgs::default()
         })
@@ -187,12 +202,33 @@ impl BatchArgs {
 
 /// Arguments of `score`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = format!(
+    "Formats, known by content:\n{}\nTwo scorings are laid on each other by their start times; without, by epoch. Bare numbers are \
+     YASA's code unless --codes says otherwise.",
+    crate::hypnogram::list()
+))]
 pub struct ScoreArgs {
-    /// Hypnogram to compare with, in any format README lists, or the folder of another run
+    /// Hypnogram to compare with, in any format below, or the folder of another run
     #[arg(long, value_name = "HYPNOGRAM")]
     pub reference: PathBuf,
-    /// The run's folder
+    /// The run's folder, or a hypnogram
     pub out: PathBuf,
+    /// What bare numbers stand for: yasa, rk, isruc, dreams, ucddb, zmax, usleep, or pairs as
+    /// 0=W,1=N1,2=N2,3=N3,5=R,9=?
+    #[arg(long, value_name = "CODE")]
+    pub codes: Option<Codes>,
+    /// The same for the run, if it is another code
+    #[arg(long, value_name = "CODE")]
+    pub run_codes: Option<Codes>,
+    /// Length of an epoch of files that do not say it, seconds
+    #[arg(long, value_name = "S", value_parser = parse_epoch_s)]
+    pub epoch_s: Option<f64>,
+    /// The same for the run, if its epochs have another length
+    #[arg(long, value_name = "S", value_parser = parse_epoch_s)]
+    pub run_epoch_s: Option<f64>,
+    /// Where the reference begins behind the run, seconds, instead of what the files say
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    pub offset_s: Option<f64>,
     /// Write the figures to stdout as JSON instead of tables
     #[arg(long)]
     pub json: bool,
@@ -229,6 +265,18 @@ pub struct ChannelArgs {
     /// Rules in the format of configs/channels.toml, instead of the built-in ones
     #[arg(long, value_name = "TOML")]
     pub channel_rules: Option<PathBuf>,
+    /// Make a channel of others, as C3-M2=C3,M2 (of several after the first, their mean is taken away);
+    /// may be repeated
+    #[arg(long, value_name = "LABEL=PLUS,MINUS")]
+    pub derive: Vec<String>,
+    /// Make no derivations of electrodes but those of --derive
+    #[arg(long)]
+    pub no_derive: bool,
+    /// Which channels the network takes: derivations as the AASM manual has them, made of electrodes where
+    /// there are none (aasm), or channels as they were recorded (reference) [default: as the bundle says]
+    #[arg(long = "channels", value_name = "aasm|reference", conflicts_with = "channel_groups")]
+    #[serde(rename = "channels")]
+    pub policy: Option<ChannelPolicy>,
 }
 
 /// Arguments of a run.
@@ -280,9 +328,17 @@ pub struct RunArgs {
     /// Sex, for the hazards
     #[arg(long)]
     pub sex: Option<Sex>,
+    /// Name of the live session: after a cut or a restart, only the same name goes on with it; with
+    /// --beds as DEVICE=ID, may be repeated
+    #[arg(long, value_name = "[DEVICE=]ID")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub session: Vec<SessionId>,
     /// How channels are mapped.
     #[command(flatten)]
     pub channels: ChannelArgs,
+    /// Give the network flat lines, mains and noise too, as the reference does
+    #[arg(long)]
+    pub keep_bad: bool,
     /// Worker threads [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
@@ -309,6 +365,9 @@ pub enum Passes {
     /// The whole-recording pass alone
     Final,
 }
+
+/// A configuration is a page or two.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// `--speed`.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
@@ -372,6 +431,8 @@ impl RunArgs {
         }
         let mut map = file.channels.map;
         map.extend(self.channels.map.clone());
+        let mut derive = file.channels.derive;
+        derive.extend(self.channels.derive.clone());
         Ok(Self {
             replay: self.replay.clone().or(file.replay),
             links: self.links.or(file.links),
@@ -388,6 +449,7 @@ impl RunArgs {
             backend: self.backend.or(file.backend),
             age: self.age.or(file.age),
             sex: self.sex.or(file.sex),
+            session: if self.session.is_empty() { file.session } else { self.session.clone() },
             channels: ChannelArgs {
                 map,
                 channel_groups: self
@@ -396,7 +458,11 @@ impl RunArgs {
                     .clone()
                     .or(file.channels.channel_groups),
                 channel_rules: self.channels.channel_rules.clone().or(file.channels.channel_rules),
+                derive,
+                no_derive: self.channels.no_derive || file.channels.no_derive,
+                policy: self.channels.policy.or(file.channels.policy),
             },
+            keep_bad: self.keep_bad || file.keep_bad,
             threads: self.threads.or(file.threads),
             json: self.json || file.json,
             timings: self.timings || file.timings,
@@ -407,7 +473,8 @@ impl RunArgs {
 
 fn read_config(path: &Path) -> Result<RunArgs, String> {
     let refuse = |reason: String| format!("{}: {reason}", path.display());
-    let text = std::fs::read_to_string(path).map_err(|e| refuse(format!("cannot be read: {e}")))?;
+    let text = files::read_text(path, MAX_CONFIG_BYTES)
+        .map_err(|e| refuse(format!("cannot be read: {e}")))?;
     toml::from_str(&text).map_err(|e| {
         let line = 1 + e.span().map_or(0, |span| text[..span.start].matches('\n').count());
         refuse(format!("line {line}: {}", e.message()))

@@ -16,20 +16,24 @@ use super::args::{BatchArgs, ChannelArgs, RunArgs, Shard};
 use super::progress::{NIGHT_S, figure};
 use super::replay::Replay;
 use super::setup::{Setup, labels, threads};
-use super::{Failure, bundle, say, show};
+use super::{Failure, bundle, out_folder, say, show};
 use crate::batch::archive::{Entry, recordings, shard_of};
 use crate::batch::cohort::Frame;
 use crate::batch::demographics::People;
-use crate::batch::files::{self, Collected};
-use crate::batch::marker::{Identity, Marker, QualitySink, Status, claim};
+use crate::batch::files::{self as cohort_files, Collected};
+use crate::batch::marker::{Identity, Marker, Progress, QualitySink, claim};
+use crate::batch::outputs::{Before, Look};
 use crate::batch::page::Page;
 use crate::batch::run::each;
+use crate::files;
 use crate::night::Demographics;
 use crate::service::stop as signals;
 use crate::staging::EPOCH_S;
 
 /// More pipelines at a time than any machine is good for.
 const MAX_JOBS: usize = 64;
+/// No list of channels is longer.
+const MAX_RULES_BYTES: u64 = 1 << 20;
 /// Failures shown at the end; `failures.csv` has all.
 const SHOWN_FAILURES: usize = 20;
 
@@ -44,7 +48,12 @@ pub(super) fn run(args: &BatchArgs) -> Result<(), Failure> {
     let people = args.demographics.as_deref().map(People::read).transpose();
     let people = people.map_err(Failure::usage)?.unwrap_or_default();
     let bundle = bundle::open(of_a_run.bundle.as_deref())?;
+    let _claim = out_folder::unless_session(&args.out)?;
     let archive = Archive::list(args, &people, &bundle, &settings)?;
+    out_folder::protect(&of_a_run);
+    let listed = [Some(&args.input), args.demographics.as_ref(), args.config.as_ref()];
+    let recordings = archive.entries.iter().map(|entry| &entry.file);
+    listed.into_iter().flatten().chain(recordings).for_each(|path| files::protect(path));
     std::fs::create_dir_all(&args.out).map_err(|e| {
         let out = args.out.display();
         Failure::run(format!("{out}: cannot be made a folder ({e}); choose another one with --out"))
@@ -60,14 +69,21 @@ pub(super) fn run(args: &BatchArgs) -> Result<(), Failure> {
 
 /// What decides about results besides recording, bundle and person, as text.
 fn settings(args: &RunArgs) -> Result<String, Failure> {
-    let ChannelArgs { map, channel_groups, channel_rules } = &args.channels;
+    let ChannelArgs { map, channel_groups, channel_rules, derive, no_derive, policy } =
+        &args.channels;
     let rules = channel_groups.iter().chain(channel_rules).map(|path| {
-        let text = std::fs::read(path);
+        let text = files::read_input(path, MAX_RULES_BYTES);
         text.map(|text| sfm_models::bundle::sha256_hex(&text))
             .map_err(|e| Failure::usage(format!("{}: cannot be read: {e}", path.display())))
     });
     let rules = rules.collect::<Result<Vec<_>, _>>()?;
-    Ok(format!("{:?} {map:?} {rules:?} {:?} {:?}", args.pass, args.report, args.formats))
+    let keep_bad = if args.keep_bad { " keep-bad" } else { "" };
+    let RunArgs { pass, report, formats, .. } = args;
+    let electrodes = match (derive.as_slice(), no_derive, policy) {
+        ([], false, None) => String::new(),
+        electrodes => format!(" {electrodes:?}"),
+    };
+    Ok(format!("{pass:?} {map:?} {rules:?} {report:?} {formats:?}{keep_bad}{electrodes}"))
 }
 
 /// The recordings and where their results are.
@@ -99,7 +115,8 @@ impl Archive {
         bundle: &Bundle,
         settings: &str,
     ) -> Result<Self, Failure> {
-        let entries = recordings(&args.input, &args.out).map_err(Failure::input)?;
+        let (entries, passed_over) = recordings(&args.input, &args.out).map_err(Failure::input)?;
+        passed_over.iter().for_each(|line| say(line));
         let (people, ambiguous) = people.of(&entries);
         if ambiguous > 0 {
             say(&format!(
@@ -118,18 +135,43 @@ impl Archive {
         })
     }
 
-    /// The recordings of this shard, and those of them that are still to be done.
-    fn own(&self) -> (usize, Vec<usize>) {
+    /// The recordings of this shard.
+    fn own(&self) -> Vec<usize> {
         let Shard { index, count } = self.shard;
         let own = |&at: &usize| shard_of(&self.entries[at].name, count) == index;
-        let own: Vec<usize> = (0..self.entries.len()).filter(own).collect();
-        let is_open = |&at: &usize| {
-            let folder = self.out.join(&self.entries[at].folder);
-            let marker = Marker::read(&folder, &self.identities[at]);
-            !(marker.is_some_and(|m| m.status == Status::Done)
-                && folder.join("night.json").exists())
-        };
-        (own.len(), own.into_iter().filter(is_open).collect())
+        (0..self.entries.len()).filter(own).collect()
+    }
+
+    /// Those of `own` that are still to be done; says which were done before and have to be again.
+    fn open(&self, own: &[usize]) -> Vec<usize> {
+        let (mut open, mut changed, mut unlisted) = (Vec::new(), 0, 0);
+        for &at in own {
+            let (entry, identity) = (&self.entries[at], &self.identities[at]);
+            match Marker::progress(&self.out.join(&entry.folder), identity, Look::Contents) {
+                Progress::Done => continue,
+                Progress::Open => {}
+                Progress::Changed(file) => {
+                    changed += 1;
+                    if changed <= SHOWN_FAILURES {
+                        let (name, file) = (&entry.name, shown(&file));
+                        say(&format!(
+                            "warning: {name}: {file} is not as it was written; done again"
+                        ));
+                    }
+                }
+                Progress::Unlisted => unlisted += 1,
+            }
+            open.push(at);
+        }
+        if changed > SHOWN_FAILURES {
+            say(&format!("warning: and files of {} more", changed - SHOWN_FAILURES));
+        }
+        if unlisted > 0 {
+            say(&format!(
+                "{unlisted} recordings were done by a version that did not list their files; done again"
+            ));
+        }
+        open
     }
 
     /// Runs what is still to be done.
@@ -139,20 +181,21 @@ impl Archive {
         of_a_run: &RunArgs,
         threads: usize,
     ) -> Result<Worked, Failure> {
-        let (own, open) = self.own();
-        self.announce(own, open.len());
+        let own = self.own();
+        let open = self.open(&own);
+        self.announce(own.len(), open.len());
         let mut worked = Worked { wanted: open.len(), ..Worked::default() };
         if open.is_empty() {
             return Ok(worked);
         }
         let stop = start_workers(threads)?;
         let setup = Setup::open_for_many(of_a_run, threads)?;
-        say(&format!("backend: {}", setup.backend.why));
+        say(&format!("backend: {}", setup.backend.why()));
         let begun = Instant::now();
         let nights = Nights::new(open.len(), begun);
         let work = |&at: &usize| self.night(at, &setup, of_a_run, &stop);
-        let ended = |place: usize, result: Option<Result<f64, Failure>>| {
-            let result = result.unwrap_or_else(|| Err(Failure::run("its run broke down")));
+        let ended = |place: usize, result: Result<Result<f64, Failure>, String>| {
+            let result = result.unwrap_or_else(|reason| Err(Failure::run(reason)));
             self.ended(open[place], result, &stop, &nights, &mut worked);
         };
         each(&open, args.jobs, &stop, work, ended, || nights.tick())
@@ -208,7 +251,10 @@ impl Archive {
         stop: &AtomicBool,
     ) -> Result<f64, Failure> {
         let (entry, folder) = (&self.entries[at], self.out.join(&self.entries[at].folder));
+        let _claim = out_folder::unless_session(&folder)?;
         let _lock = claim(&folder).map_err(Failure::run)?;
+        let unwritten = |e| Failure::run(format!("{}: cannot be written ({e})", folder.display()));
+        let before = Before::of(&folder).map_err(unwritten)?;
         let (to, quality) = std::sync::mpsc::channel();
         let sink = Box::new(QualitySink::new(to));
         let mut replay = Replay::open(setup, args, &entry.file, &folder, self.people[at])?.quiet();
@@ -219,12 +265,10 @@ impl Archive {
         if let Some(failure) = replayed.failures.into_iter().next() {
             return Err(Failure::run(failure));
         }
-        let marker = Marker {
-            identity: self.identities[at].clone(),
-            status: Status::Done,
-            reason: None,
-            quality: quality.try_iter().last(),
-        };
+        // On the disk before the marker that says so.
+        let outputs = before.written(&folder).map_err(unwritten)?;
+        let identity = self.identities[at].clone();
+        let marker = Marker::done(identity, quality.try_iter().last(), outputs);
         marker.write(&folder).map_err(Failure::run)?;
         Ok(replayed.outcome.hypnogram.len() as f64 * EPOCH_S)
     }
@@ -233,12 +277,8 @@ impl Archive {
     /// this run still tells it.
     fn mark_failed(&self, at: usize, failure: &Failure) {
         let folder = self.out.join(&self.entries[at].folder);
-        let marker = Marker {
-            identity: self.identities[at].clone(),
-            status: Status::Failed,
-            reason: Some(super::one_line(&failure.message)),
-            quality: None,
-        };
+        let reason = super::one_line(&failure.message);
+        let marker = Marker::failed(self.identities[at].clone(), reason);
         let Ok(_lock) = claim(&folder) else { return };
         if let Err(reason) = marker.write(&folder) {
             say(&format!("warning: {reason}"));
@@ -263,7 +303,7 @@ impl Archive {
         };
         let failed = worked.failed.iter();
         let failed = failed.map(|(name, f)| (name.clone(), super::one_line(&f.message))).collect();
-        files::write(&self.out, &self.entries, &self.identities, &failed, &frame, &page)
+        cohort_files::write(&self.out, &self.entries, &self.identities, &failed, &frame, &page)
             .map_err(Failure::run)
     }
 
@@ -308,7 +348,8 @@ impl Archive {
         if failed == 0 {
             return Ok(());
         }
-        if failed == self.own().0 && worked.failed.iter().all(|(_, failure)| failure.code == 3) {
+        if failed == self.own().len() && worked.failed.iter().all(|(_, failure)| failure.code == 3)
+        {
             return Err(Failure::input(format!(
                 "none of the {failed} recordings could be read; {out}/failures.csv says why"
             )));

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use sfm_models::manifest::{BadSignals, ChannelPolicy};
 use sfm_models::{Bundle, BundleError, Modality};
 
 use super::args::BundleAction;
@@ -72,6 +73,16 @@ fn info(bundle: &Bundle) -> String {
         .filter_map(|m| Some(format!("{m} {}", base.max_channels.get(m)?)))
         .collect();
     line("channels:", format!("at most {}", channels.join(", ")));
+    let bad_signals = match manifest.bad_signals {
+        BadSignals::Reference => "go in as in the reference; what has no variance is absent",
+        BadSignals::Absent => "absent: flat, mains, noise, clipped, implausible",
+    };
+    line("bad signals:", bad_signals.to_owned());
+    let policy = match manifest.channels {
+        ChannelPolicy::Reference => "reference: every channel as it was recorded",
+        ChannelPolicy::Aasm => "aasm: derivations before electrodes, derived where there are none",
+    };
+    line("electrodes:", policy.to_owned());
     let staging = manifest.staging.as_ref().map_or_else(none, |staging| {
         format!("{} layer(s), up to {} tokens at once", staging.layers, staging.max_seq_length)
     });

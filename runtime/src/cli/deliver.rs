@@ -14,6 +14,10 @@ pub(super) fn run(dir: &Path, publish: &PublishArgs) -> Result<(), Failure> {
     if publish.mqtt.is_none() && publish.nats.is_none() {
         return Err(Failure::usage("no server given; use --mqtt URL or --nats URL".to_owned()));
     }
+    if !dir.is_dir() {
+        let dir = dir.display();
+        return Err(Failure::input(format!("{dir}: is no folder; give that of a run")));
+    }
     log::init(None).map_err(Failure::usage)?;
     let stop = Arc::new(AtomicBool::new(false));
     signals::on_signal(stop.clone()).map_err(Failure::run)?;

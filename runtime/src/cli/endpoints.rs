@@ -1,6 +1,7 @@
 //! `--serial`, `--udp`, `--tcp`, `--lsl`: where the sensors of a live session are.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 
 use serde::Deserialize;
 
@@ -28,6 +29,9 @@ pub struct LinkArgs {
     /// Make each device a bed: a session and a folder of its own in --out
     #[arg(long)]
     pub beds: bool,
+    /// Beds at a time, each of which takes some 25 MB; a sensor that finds none is an alarm [default: 256]
+    #[arg(long, value_name = "N")]
+    pub max_beds: Option<NonZeroUsize>,
     /// Number of devices to wait for before recording begins [default: one a link]
     #[arg(long, value_name = "N")]
     pub devices: Option<usize>,
@@ -49,6 +53,7 @@ impl LinkArgs {
             tcp: given(&self.tcp, file.tcp),
             lsl: given(&self.lsl, file.lsl),
             beds: self.beds || file.beds,
+            max_beds: self.max_beds.or(file.max_beds),
             devices: self.devices.or(file.devices),
             wait: self.wait.or(file.wait),
         }

@@ -1,21 +1,54 @@
 //! `sfm-stream inspect FILE`: the recording's channels and what each is used for.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
+use serde::Serialize;
+
 use super::args::ChannelArgs;
-use super::{Failure, channel_rules, show};
-use crate::montage::{escaped, table};
+use super::setup::{channel_limits, montage_of};
+use super::{Failure, bundle, channel_rules, show};
+use crate::montage::{ChannelRow, escaped, rows, table};
 use crate::source::{self, Source};
 
-/// Prints the table of channels of `file`.
-pub(super) fn run(file: &Path, channels: &ChannelArgs) -> Result<(), Failure> {
-    let rules = channel_rules(channels)?;
-    let recording = source::open(file).map_err(Failure::input)?;
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Inspected<'a> {
+    file: String,
+    format: &'a str,
+    start: Option<&'a str>,
+    duration_s: Option<f64>,
+    warnings: &'a [String],
+    /// The recording's channels, and behind them what is derived.
+    channels: Vec<ChannelRow>,
+}
+
+/// Prints the table of channels of `file`, or the same as JSON. Which electrodes give way is the policy of
+/// the bundle, or of the built-in one; only a bundle that is named has a limit of channels.
+pub(super) fn run(
+    file: &Path,
+    channels: &ChannelArgs,
+    of_bundle: Option<&Path>,
+    json: bool,
+) -> Result<(), Failure> {
+    let bundle = bundle::open(of_bundle)?;
+    let rules = channel_rules(channels, bundle.manifest().channels)?;
+    let mut recording = source::open(file).map_err(Failure::input)?;
+    let limits = of_bundle.map(|_| channel_limits(bundle.manifest())).unwrap_or_default();
+    let montage = montage_of(&rules, &limits, &mut recording, bundle.manifest())?;
     let info = recording.info();
-    // What a network can take is the bundle's to say; here every channel that fits is shown.
-    let montage = rules.assign(&info.signals, &BTreeMap::new()).map_err(Failure::usage)?;
+    if json {
+        let inspected = Inspected {
+            file: file.display().to_string(),
+            format: &info.format,
+            start: info.start.as_deref(),
+            duration_s: info.duration_s,
+            warnings: &info.warnings,
+            channels: rows(info, &montage),
+        };
+        let text = serde_json::to_string_pretty(&inspected).map_err(Failure::run)?;
+        return show(&(text + "\n"));
+    }
     let mut text = String::new();
     let _ = writeln!(text, "{}: {}", escaped(&file.display().to_string()), info.format);
     let _ = writeln!(text, "start: {}", info.start.as_deref().unwrap_or("not given"));

@@ -1,21 +1,27 @@
 //! `sfm-stream --serial|--udp|--tcp|--lsl`: a live session, or one for each device (`--beds`).
 //! Waits for the sensors, records and stages them until they or the user end it, then runs the
-//! final pass over the recording. A folder whose session was cut is gone on with.
+//! final pass over the recording. A session that was cut goes on if it is the same one; a device that
+//! has no place in the session is recorded beside it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::args::{RunArgs, Speed};
-use super::session_files::Place;
+use super::beds::{Parent, Ward};
+use super::session_bundle;
+use super::session_place::Place;
 use super::setup::Setup;
 use super::witness::SessionWitness;
-use super::{Failure, bed, beds, output, say};
+use super::{Failure, bed, beds, out_folder, output, say};
+use crate::files::FileMode;
+use crate::link::admission::Admission;
 use crate::link::clock::HostClock;
-use crate::link::hub::{self, Beds, FromLinks, Hub, Started};
-use crate::link::log::{LogLine, SessionEvent};
+use crate::link::hub::{self, Beds, FromLinks, Hub, NewBed, Started};
+use crate::link::live::Witness;
+use crate::link::log::SessionEvent;
 use crate::link::mark;
 use crate::link::session::Settings;
 use crate::link::transport::Endpoint;
@@ -30,6 +36,7 @@ const END_WITHIN: Duration = Duration::from_secs(2);
 pub(super) fn run(args: &RunArgs, threads: usize, stop: &Arc<AtomicBool>) -> Result<(), Failure> {
     let endpoints = args.links.endpoints().map_err(Failure::usage)?;
     log::init(args.service.log).map_err(Failure::usage)?;
+    args.service.file_mode.unwrap_or(FileMode::PRIVATE).apply();
     check_access(args, &endpoints)?;
     // Pipelines wait for samples, so they run beside the workers and not on them.
     rayon::ThreadPoolBuilder::new()
@@ -74,34 +81,61 @@ fn one(
     around: &Around<'_>,
     stop: &Arc<AtomicBool>,
 ) -> Result<(), Failure> {
-    let wanted = args.out.clone().unwrap_or_else(default_out);
-    let (out, place) = Place::find(&wanted).map_err(Failure::input)?;
-    if out != wanted {
-        let (wanted, out) = (wanted.display(), out.display());
-        say(&format!("{wanted} holds another night; this one goes to {out}"));
-    }
-    let args = place.completed(args);
-    let setup = Setup::open(&args, threads)?;
+    let out = args.out.clone().unwrap_or_else(default_out);
+    out_folder::writable(&out)?;
+    let place = Place::find(&out, args, None);
+    place.line().iter().for_each(|line| say(line));
+    let setup = session_bundle::open(args, &out, |args| Setup::open(args, threads))?;
     setup.network.warm_up().map_err(Failure::bundle)?;
-    let (mut session, files) = place.session(&args, &setup, &out, clock)?;
+    if stop.load(Ordering::Relaxed) {
+        say("ended before it began; nothing was recorded");
+        return Ok(());
+    }
+    let setup = Arc::new(setup);
+    let mut session = place.session(settings(args), clock);
     let (button, marks) = mark::button(clock);
     session.take_marks(marks);
     let (to, from) = hub::queue();
+    let folder = Arc::new(OnceLock::new());
+    let ward = Ward {
+        args: beside(args),
+        setup: setup.clone(),
+        threads,
+        parent: Parent::Session(folder.clone()),
+        clock,
+        beds: around.service.beds(),
+        rooms: around.web.map(Web::rooms),
+        stop: stop.clone(),
+        failed: Arc::default(),
+    };
+    let failed = ward.failed.clone();
+    // Held by each session beside this one, and by the links as long as there may be another.
+    let (running, ended) = std::sync::mpsc::channel::<()>();
+    let new_bed: NewBed = Box::new(move |device| ward.open(device, running.clone()));
     let names: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
-    let devices = args.service.devices();
-    let hub = Hub::new(clock, Beds::One(Box::new(session), to), devices);
+    let links_of_session = endpoints.clone();
+    let admission = Admission::new(args.service.devices(), Some(around.service.beds()));
+    let hub = Hub::new(clock, Beds::One(Box::new(session), to, new_bed), admission);
     let links = hub.spawn(endpoints, stop.clone()).map_err(Failure::usage)?;
     say(&format!("waiting for sensors: {}", names.join(", ")));
     systemd::ready();
-    let watched = around.service.begin("1", Some(&out));
+    let likely = place.likely();
+    let watched = around.service.begin("1", Some(&likely));
     watched.health.phase(Phase::Starting);
-    let title = out.file_name().unwrap_or_default().to_string_lossy();
+    let title = likely.file_name().unwrap_or_default().to_string_lossy();
     let rooms = around.web.map(Web::rooms);
     let shown = rooms.map(|rooms| rooms.open("1", &title, Origin::Sensors, Some(button)));
     let room = shown.as_ref().map(|shown| shown.room.clone());
-    let witness = SessionWitness::new(None, watched.health.clone(), room);
-    let result = bed::run(&args, &setup, &out, files, from, witness, stop);
-    // Read before it is set for the links' sake.
+    let witness =
+        SessionWitness::new(None, watched.health.clone(), room).with_links(&links_of_session);
+    let begun = |out: &std::path::Path| drop(folder.set(out.to_owned()));
+    let run = bed::Run { args, setup: &setup, threads, stop, is_beside: false, begun: &begun };
+    let result = bed::run(&run, place, from, witness);
+    if result.is_ok() {
+        // Nothing is ever sent: this returns when the last session beside it is over.
+        let _ = ended.recv();
+    }
+    // For the links' sake.
     stop.store(true, Ordering::Relaxed);
     if !hub::join(links, END_WITHIN) {
         say("warning: a link does not close; it is left to the operating system");
@@ -109,7 +143,18 @@ fn one(
     if !result? {
         say("ended before any sensor was ready; nothing was recorded");
     }
-    Ok(())
+    match failed.count() {
+        0 => Ok(()),
+        beside => Err(Failure::run(format!("{beside} recording(s) beside it failed; see above"))),
+    }
+}
+
+/// The arguments of a session beside one that shows itself already.
+fn beside(args: &RunArgs) -> RunArgs {
+    let mut args = args.clone();
+    (args.json, args.tui.tui, args.publish.lsl_outlet) = (false, false, None);
+    args.links.devices = Some(1);
+    args
 }
 
 /// Ports that other machines can reach are opened only where the user said so.
@@ -136,19 +181,21 @@ pub(super) fn settings(args: &RunArgs) -> Settings {
     }
 }
 
-/// Waits for the start of a session and opens its files; `None` if it ended before that.
+/// Waits for the start of a session and tells `witness` what happens meanwhile; `None` if it ended
+/// before that.
 pub(super) fn wait(
     from: &Receiver<FromLinks>,
-    mut tell: impl FnMut(LogLine),
+    witness: &mut SessionWitness,
 ) -> Option<Box<Started>> {
     loop {
         match from.recv() {
             Ok(FromLinks::Started(started)) => return Some(started),
             Ok(FromLinks::Log(line)) if !matches!(line.event, SessionEvent::Ended { .. }) => {
-                tell(*line);
+                witness.keep(*line);
             }
+            Ok(FromLinks::Totals(totals)) => witness.totals(*totals),
             Err(_) => return None,
-            Ok(FromLinks::Log(_) | FromLinks::Block(_) | FromLinks::Totals(_)) => {}
+            Ok(FromLinks::Log(_) | FromLinks::Block(_)) => {}
         }
     }
 }

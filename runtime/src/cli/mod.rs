@@ -9,15 +9,21 @@ mod beds;
 mod bundle;
 mod deliver;
 pub mod endpoints;
+mod first_minutes;
 mod inspect;
 mod live;
+mod moved;
+mod out_folder;
 mod output;
 pub mod progress;
 mod recover;
 mod replay;
 mod run;
 mod score;
+mod session_bundle;
 mod session_files;
+pub mod session_id;
+mod session_place;
 mod setup;
 pub mod summary;
 pub mod tui;
@@ -27,9 +33,12 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use sfm_models::manifest::ChannelPolicy;
 
 use self::args::{Args, Command};
 use crate::montage::{ChannelRules, escaped};
+use crate::service::console::{self, Weight};
+use crate::service::log;
 
 /// Why a command ends early.
 #[derive(Debug)]
@@ -62,12 +71,29 @@ impl Failure {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    console::catch_panics();
+    let _said = Said;
+    run_command()
+}
+
+/// What was said is waited for when this is dropped, also by a panic.
+struct Said;
+
+impl Drop for Said {
+    fn drop(&mut self) {
+        log::finish();
+    }
+}
+
+fn run_command() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return not_parsed(&error),
     };
     let result = match &args.command {
-        Some(Command::Inspect { file, channels }) => inspect::run(file, channels),
+        Some(Command::Inspect { file, channels, bundle, json }) => {
+            inspect::run(file, channels, bundle.as_deref(), *json)
+        }
         Some(Command::Bundle { action }) => bundle::run(action),
         Some(Command::Score(args)) => score::run(args),
         Some(Command::Recover(args)) => recover::run(args),
@@ -106,13 +132,15 @@ fn one_line(text: &str) -> String {
 }
 
 /// One line on stderr. What a file or a path brought in cannot reach the terminal as control
-/// characters, and a closed stderr stops nothing.
+/// characters; a stderr that is closed or not read stops nothing.
 fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", escaped(line));
+    console::say(escaped(line) + "\n", Weight::Essential);
 }
 
-/// Text on stdout. A reader that has seen enough closes the pipe, which is no failure.
+/// Text on stdout, behind what was said before it; waits for its reader. One that has seen enough
+/// closes the pipe, which is no failure.
 fn show(text: &str) -> Result<(), Failure> {
+    console::flush();
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => {
@@ -122,12 +150,29 @@ fn show(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// The channel rules that the arguments ask for.
-fn channel_rules(channels: &args::ChannelArgs) -> Result<ChannelRules, Failure> {
+/// The same at the end of a live session, which does not wait for who does not read.
+fn show_unless_stalled(text: String) {
+    console::flush();
+    let Some(stdout) = console::stdout() else { return };
+    if !stdout.push(text, Weight::Essential) || !stdout.flush() {
+        say("warning: standard output is not read; the summary is in night.json");
+    }
+}
+
+/// The channel rules that the arguments ask for, for a bundle with this policy.
+fn channel_rules(
+    channels: &args::ChannelArgs,
+    of_bundle: ChannelPolicy,
+) -> Result<ChannelRules, Failure> {
     let rules = match (&channels.channel_groups, &channels.channel_rules) {
         (Some(json), _) => ChannelRules::read_channel_groups(json),
         (None, Some(toml)) => ChannelRules::read_toml(toml),
         (None, None) => ChannelRules::built_in(),
     };
-    rules.and_then(|rules| rules.with_map(&channels.map)).map_err(Failure::usage)
+    let rules = rules
+        .and_then(|rules| rules.with_map(&channels.map))
+        .and_then(|rules| rules.with_derivations(&channels.derive))
+        .map_err(Failure::usage)?
+        .with_policy(channels.policy.unwrap_or(of_bundle));
+    Ok(if channels.no_derive { rules.without_derivations() } else { rules })
 }

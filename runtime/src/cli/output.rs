@@ -8,9 +8,11 @@ use super::setup::Setup;
 use super::{Failure, say, show};
 use crate::event::Event;
 use crate::night::Sex;
+use crate::recorder::SessionFolder;
+use crate::service::console::{self, Weight};
 use crate::service::health::Beds;
 use crate::sink::report::About;
-use crate::sink::{self, Place, Sink, Sinks, WhenFull};
+use crate::sink::{self, Opened, Place, Sink, SinkError, Sinks, WhenFull};
 use crate::web::{Room, Web, WebSink};
 
 /// The sink that brings a run to the live page.
@@ -18,25 +20,61 @@ pub(super) fn page_sink(room: &Arc<Room>) -> Box<dyn Sink> {
     Box::new(WebSink(room.clone()))
 }
 
-/// Every sink that `args` ask for but the live page's.
+/// The sinks of a run.
+///
+/// # Errors
+/// One of them cannot be opened.
 pub(super) fn sinks(
     args: &RunArgs,
     setup: &Setup,
     place: &Place<'_>,
 ) -> Result<Vec<Box<dyn Sink>>, Failure> {
-    let files = match place.resumed {
-        Some(windows) => sink::reopen_all(place.out_dir, place.labels, windows),
-        None => sink::open_all(place.out_dir, place.labels),
+    if let Err(e) = std::fs::create_dir_all(place.out_dir) {
+        let out = place.out_dir.display();
+        let reason = format!("{out}: cannot be made a folder ({e}); choose another with --out");
+        return Err(Failure::run(reason));
+    }
+    each(args, setup, place).into_iter().collect::<Result<_, _>>().map_err(Failure::run)
+}
+
+/// The sinks that can be opened, and why the others cannot.
+pub(super) struct OpenSinks {
+    pub sinks: Vec<Box<dyn Sink>>,
+    pub refused: Vec<String>,
+}
+
+/// The sinks of a live session. No file beside a recording is worth the recording.
+pub(super) fn sinks_that_open(args: &RunArgs, setup: &Setup, place: &Place<'_>) -> OpenSinks {
+    let mut open = OpenSinks { sinks: Vec::new(), refused: Vec::new() };
+    for opened in each(args, setup, place) {
+        match opened {
+            Ok(sink) => open.sinks.push(sink),
+            Err(reason) => open.refused.push(reason.to_string()),
+        }
+    }
+    open
+}
+
+fn each(args: &RunArgs, setup: &Setup, place: &Place<'_>) -> Vec<Opened> {
+    let mut sinks = match place.resumed {
+        Some(windows) => sink::reopen_each(place.out_dir, place.labels, windows),
+        None => sink::open_each(place.out_dir, place.labels),
     };
-    let mut sinks = files.map_err(Failure::run)?;
-    sinks.extend(args.report.sinks(place, about(args, setup)).map_err(Failure::run)?);
+    sinks.extend(parted(args.report.sinks(place, about(args, setup))));
     let left_over = args.formats.left_over(place).filter(|_| place.resumed.is_none());
     left_over.iter().for_each(|warning| say(&format!("warning: {warning}")));
-    sinks.extend(args.formats.sinks(place).map_err(Failure::run)?);
+    sinks.extend(args.formats.each(place));
     args.publish.warnings().iter().for_each(|warning| say(&format!("warning: {warning}")));
-    sinks.extend(args.publish.sinks(place).map_err(Failure::run)?);
-    sinks.extend(args.tui.sinks(place, args.replay.is_some()).map_err(Failure::run)?);
-    Ok(sinks)
+    sinks.extend(parted(args.publish.sinks(place)));
+    sinks.extend(parted(args.tui.sinks(place, args.replay.is_some())));
+    sinks
+}
+
+fn parted(sinks: Result<Vec<Box<dyn Sink>>, SinkError>) -> Vec<Opened> {
+    match sinks {
+        Ok(sinks) => sinks.into_iter().map(Ok).collect(),
+        Err(reason) => vec![Err(reason)],
+    }
 }
 
 /// The live page, if one is wanted; says where it is. `beds` knows how live sessions are.
@@ -79,6 +117,7 @@ fn settings(args: &RunArgs) -> Vec<(&'static str, String)> {
         ("sex", sex),
         ("channel-groups", channels.channel_groups.as_ref().map(file)),
         ("channel-rules", channels.channel_rules.as_ref().map(file)),
+        ("keep-bad", args.keep_bad.then(|| "true".to_owned())),
         ("threads", args.threads.map(|threads| threads.to_string())),
     ];
     let single = single.into_iter().filter_map(|(name, value)| Some((name, value?)));
@@ -93,14 +132,29 @@ pub(super) fn want_signals(args: &RunArgs) -> bool {
         || args.tui.tui
 }
 
+/// How events go to stdout.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Json {
+    /// Not at all.
+    No,
+    /// A file that is replayed waits for who reads it.
+    Waits,
+    /// Sensors do not wait.
+    Queued,
+    /// What follows comes from a file again: it waits, but not for who does not read.
+    Patient,
+}
+
 /// Where events go: the sinks, and stdout with `--json`.
 pub(super) struct Output {
     pub sinks: Sinks,
-    json: bool,
+    json: Json,
     /// Why stdout took no more; the files are still written then.
-    pub shown: Result<(), Failure>,
+    shown: Result<(), Failure>,
     /// Sinks that failed, where the user is not told at once.
     kept: Option<Vec<String>>,
+    /// Moves of the session's folder that the sinks follow.
+    moves: u64,
 }
 
 impl Output {
@@ -112,14 +166,27 @@ impl Output {
         keep_failures: bool,
     ) -> Result<Self, Failure> {
         let sinks = Sinks::start(sinks, when_full).map_err(Failure::run)?;
-        Ok(Self { sinks, json, shown: Ok(()), kept: keep_failures.then(Vec::new) })
+        let json = match when_full {
+            _ if !json => Json::No,
+            WhenFull::Wait => Json::Waits,
+            WhenFull::Drop => Json::Queued,
+        };
+        let kept = keep_failures.then(Vec::new);
+        Ok(Self { sinks, json, shown: Ok(()), kept, moves: 0 })
+    }
+
+    /// Goes on where the session does.
+    pub fn follow(&mut self, folder: &SessionFolder) {
+        if let Some(out_dir) = folder.moved(&mut self.moves) {
+            self.sinks.move_to(out_dir);
+        }
     }
 
     /// Hands an event to all of them.
     pub fn send(&mut self, event: Event) {
-        if self.json && event.is_kept() && self.shown.is_ok() {
+        if self.json != Json::No && event.is_kept() && self.shown.is_ok() {
             self.shown = match sink::json_line(&event) {
-                Ok(line) => show(&line),
+                Ok(line) => self.print(line),
                 Err(e) => Err(Failure::run(format!("an event cannot be written as JSON: {e}"))),
             };
         }
@@ -127,6 +194,42 @@ impl Output {
         for failure in self.sinks.failures() {
             tell(&mut self.kept, failure);
         }
+    }
+
+    fn print(&mut self, line: String) -> Result<(), Failure> {
+        if matches!(self.json, Json::No | Json::Waits) {
+            return show(&line);
+        }
+        let Some(stdout) = console::stdout() else { return show(&line) };
+        // What finds no room is counted there.
+        match self.json {
+            Json::Patient => stdout.push_patiently(line),
+            _ => stdout.push(line, Weight::Ordinary),
+        };
+        Ok(())
+    }
+
+    /// From now on no event is dropped: what follows comes from a file, which can wait.
+    pub fn wait_when_full(&mut self) {
+        self.sinks.wait_when_full();
+        if self.json == Json::Queued {
+            self.json = Json::Patient;
+        }
+    }
+
+    /// Waits until stdout has everything, as long as it is read, and returns whether it has.
+    pub fn shown(&mut self) -> Result<(), Failure> {
+        std::mem::replace(&mut self.shown, Ok(()))?;
+        if !matches!(self.json, Json::Queued | Json::Patient) {
+            return Ok(());
+        }
+        let Some(stdout) = console::stdout() else { return Ok(()) };
+        let is_whole = stdout.flush() && stdout.dropped() == 0;
+        if let Some(reason) = stdout.failure() {
+            return Err(Failure::run(format!("stdout cannot be written: {reason}")));
+        }
+        let lost = "standard output was not read and lacks events; events.jsonl has them";
+        if is_whole { Ok(()) } else { Err(Failure::run(lost)) }
     }
 
     /// Waits until everything is written. Returns the failures that were kept, and whether stdout and

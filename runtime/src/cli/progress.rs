@@ -2,12 +2,14 @@
 //! where it is not. Shows positions and speeds, nothing of the recording's content.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
 use crate::event::Pass;
+use crate::service::console::{self, Weight};
 
 /// The night that nights per hour are counted in, seconds.
 pub(super) const NIGHT_S: f64 = 8.0 * 3600.0;
@@ -85,10 +87,8 @@ impl Progress {
 }
 
 fn bar(total_s: Option<f64>) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(
-        total_s.map(|total_s| total_s.ceil() as u64),
-        ProgressDrawTarget::stderr_with_hz(10),
-    );
+    let bar =
+        ProgressBar::with_draw_target(total_s.map(|total_s| total_s.ceil() as u64), terminal());
     if let Ok(style) = ProgressStyle::with_template(template(total_s)) {
         bar.set_style(style);
     }
@@ -100,9 +100,71 @@ fn template(total_s: Option<f64>) -> &'static str {
     if total_s.is_some() { "{bar:7} {wide_msg}" } else { "{spinner} {wide_msg}" }
 }
 
-/// A line may be lost when stderr is closed; the run goes on.
+/// A line among others on stderr.
 pub(super) fn print(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    console::say(format!("{text}\n"), Weight::Ordinary);
+}
+
+/// Where bars are drawn: stderr, in turn with its lines and as little waited for.
+pub(super) fn terminal() -> ProgressDrawTarget {
+    ProgressDrawTarget::term_like_with_hz(Box::new(Terminal::default()), 10)
+}
+
+/// What the next picture is drawn with, in the terminal's language.
+#[derive(Debug, Default)]
+struct Terminal(Mutex<String>);
+
+impl Terminal {
+    fn put(&self, text: std::fmt::Arguments<'_>) -> std::io::Result<()> {
+        let mut picture = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        picture.write_fmt(text).map_err(std::io::Error::other)
+    }
+
+    fn go(&self, n: usize, direction: char) -> std::io::Result<()> {
+        if n == 0 { Ok(()) } else { self.put(format_args!("\x1b[{n}{direction}")) }
+    }
+}
+
+impl TermLike for Terminal {
+    fn width(&self) -> u16 {
+        console::columns()
+    }
+
+    fn move_cursor_up(&self, n: usize) -> std::io::Result<()> {
+        self.go(n, 'A')
+    }
+
+    fn move_cursor_down(&self, n: usize) -> std::io::Result<()> {
+        self.go(n, 'B')
+    }
+
+    fn move_cursor_right(&self, n: usize) -> std::io::Result<()> {
+        self.go(n, 'C')
+    }
+
+    fn move_cursor_left(&self, n: usize) -> std::io::Result<()> {
+        self.go(n, 'D')
+    }
+
+    fn write_line(&self, text: &str) -> std::io::Result<()> {
+        self.put(format_args!("{text}\n"))
+    }
+
+    fn write_str(&self, text: &str) -> std::io::Result<()> {
+        self.put(format_args!("{text}"))
+    }
+
+    fn clear_line(&self) -> std::io::Result<()> {
+        self.put(format_args!("\r\x1b[2K"))
+    }
+
+    fn flush(&self) -> std::io::Result<()> {
+        let picture = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        if !picture.is_empty() {
+            console::say(picture, Weight::Picture);
+        }
+        Ok(())
+    }
 }
 
 fn line_is_due(elapsed: Duration, last: Duration, next_tenth: bool) -> bool {

@@ -10,7 +10,7 @@ use super::output::{self, Output};
 use super::progress::Progress;
 use super::setup::{Setup, Study, failed, interrupted, stage_changes};
 use super::summary::{self, StageChanges};
-use super::{Failure, say, show};
+use super::{Failure, out_folder, say, show};
 use crate::event::Pass;
 use crate::lights::Lights;
 use crate::night::Demographics;
@@ -53,9 +53,10 @@ pub(super) fn run(
     stop: &AtomicBool,
 ) -> Result<(), Failure> {
     let begin = Instant::now();
+    let out_dir = args.out.clone().unwrap_or_else(|| default_out(file));
+    let _claim = out_folder::claim(&out_dir)?;
     let web = output::live_page(args, None)?;
     let setup = Setup::open(args, threads)?;
-    let out_dir = args.out.clone().unwrap_or_else(|| default_out(file));
     let mut replay = Replay::open(&setup, args, file, &out_dir, setup.demographics)?;
     let title = file.file_stem().unwrap_or_default().to_string_lossy();
     let shown = web.map(|web| (web.rooms().open("replay", &title, Origin::Replay, None), web));
@@ -77,7 +78,7 @@ impl<'a> Replay<'a> {
         demographics: Option<Demographics>,
     ) -> Result<Self, Failure> {
         let mut recording = source::open(file).map_err(Failure::input)?;
-        let study = setup.study(recording.info(), &file.display().to_string())?;
+        let study = setup.study(&mut recording, &file.display().to_string())?;
         recording.select(&study.used());
         let speed = match args.speed.unwrap_or(Speed::Max) {
             Speed::Max => None,

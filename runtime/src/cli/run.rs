@@ -6,12 +6,15 @@ use std::sync::atomic::AtomicBool;
 
 use super::args::RunArgs;
 use super::setup::threads;
-use super::{Failure, live, replay};
+use super::{Failure, live, out_folder, replay, session_id};
 
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
+    out_folder::protect(args);
     let args = args.with_config().map_err(Failure::usage)?;
+    out_folder::protect(&args);
     args.tui.check(args.json, args.links.beds).map_err(Failure::usage)?;
     args.publish.check().map_err(Failure::usage)?;
+    session_id::check(&args).map_err(Failure::usage)?;
     let threads = threads(&args)?;
     let stop = Arc::new(AtomicBool::new(false));
     match (&args.replay, args.links.is_live()) {

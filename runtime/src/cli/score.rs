@@ -2,49 +2,185 @@
 //! else's, and a timeline of where they do not.
 
 use std::fmt::Write;
+use std::io::Read;
+use std::path::Path;
 
 use serde_json::{Value, json};
 use sfm_models::SleepStage;
 
 use super::args::ScoreArgs;
 use super::{Failure, say, show};
-use crate::confusion::ClassFigures;
-use crate::hypnogram::agreement::Agreement;
-use crate::hypnogram::{self, Scoring, timeline};
+use crate::files;
+use crate::hypnogram::agreement::{Agreement, Alignment, check_epoch_lengths};
+use crate::hypnogram::confusion::ClassFigures;
+use crate::hypnogram::{self, Codes, ReadOptions, Scoring, timeline};
 use crate::montage::escaped;
 use crate::sink::write_whole;
 
 /// Reads both, prints the figures and draws the timeline.
 pub(super) fn run(args: &ScoreArgs) -> Result<(), Failure> {
-    let reference = hypnogram::read(&args.reference).map_err(Failure::input)?;
-    let ours = hypnogram::read(&args.out).map_err(Failure::input)?;
-    for (name, scoring) in [("reference", &reference), ("run", &ours)] {
-        say(&format!("{name}: {}", described(scoring)));
-    }
-    let (theirs, stages) = (reference.epochs(), ours.epochs());
-    let agreement = Agreement::of(&theirs, &stages);
-    if agreement.confusion.total() == 0 {
-        return Err(Failure::input(format!(
-            "{}: no epoch is scored both there and in {}",
-            args.reference.display(),
-            args.out.display()
-        )));
-    }
-    let names = [&args.reference, &args.out].map(|path| {
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-        escaped(&name)
-    });
-    let title = headline(&agreement);
-    let svg = timeline::svg(&title, [&names[0], &names[1]], &theirs, &stages);
     let path = args.svg.clone().unwrap_or_else(|| {
         let folder = if args.out.is_dir() { Some(args.out.as_path()) } else { args.out.parent() };
         folder.unwrap_or(&args.out).join("score.svg")
     });
+    for read in [&args.reference, &args.out] {
+        files::protect(read);
+        files::protect(&read.join("hypnogram.csv"));
+    }
+    may_be_replaced(&path)?;
+    let reference = read(&args.reference, args.codes.clone(), args.epoch_s)?;
+    let codes = args.run_codes.clone().or(args.codes.clone());
+    let run = read(&args.out, codes, args.run_epoch_s.or(args.epoch_s))?;
+    let files = [&args.reference, &args.out].map(|path| path.display().to_string());
+    check_epoch_lengths(&reference, &run, [&files[0], &files[1]]).map_err(Failure::input)?;
+    let alignment = Alignment::of(&reference, &run, args.offset_s);
+    let agreement = Agreement::of(&reference, &run, alignment)
+        .map_err(|reason| Failure::input(format!("{}: {reason}", files[0])))?;
+    let compared = Compared { reference, run, agreement };
+    if compared.agreement.confusion.total() == 0 {
+        return Err(Failure::input(compared.nothing_in_common(&files)));
+    }
+    compared.say_how();
+    let names = [&args.reference, &args.out].map(|path| {
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        escaped(&name)
+    });
+    let agreement = &compared.agreement;
+    let title = headline(agreement);
+    let svg = timeline::svg(&title, [&names[0], &names[1]], &agreement.reference, &agreement.run);
     write_whole(&path, svg.as_bytes()).map_err(Failure::run)?;
     if args.json {
-        return show(&format!("{}\n", as_json(&agreement)));
+        return show(&format!("{}\n", compared.as_json()));
     }
-    show(&format!("{}\ntimeline: {}\n", table(&agreement), escaped(&path.display().to_string())))
+    show(&format!("{}\ntimeline: {}\n", table(agreement), escaped(&path.display().to_string())))
+}
+
+/// Refuses to write the picture over anything but a picture.
+fn may_be_replaced(path: &Path) -> Result<(), Failure> {
+    let refuse = |what: &str| {
+        let path = path.display();
+        Err(Failure::usage(format!("--svg {path}: {what}; choose another name")))
+    };
+    if files::is_input(path) {
+        return refuse("that is a hypnogram to compare");
+    }
+    let Ok(about) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    if !about.is_file() {
+        return refuse("that is there already and no regular file");
+    }
+    let is_svg = files::open_input(path).is_ok_and(|mut file| {
+        let mut begin = [0; 64];
+        let read = file.read(&mut begin).unwrap_or_default();
+        let begin = begin.get(..read).unwrap_or_default().trim_ascii_start();
+        read == 0 || begin.starts_with(b"<svg") || begin.starts_with(b"<?xml")
+    });
+    if is_svg { Ok(()) } else { refuse("that is there already and no picture of score's") }
+}
+
+fn read(path: &Path, codes: Option<Codes>, epoch_s: Option<f64>) -> Result<Scoring, Failure> {
+    hypnogram::read(path, &ReadOptions { codes, epoch_s }).map_err(Failure::input)
+}
+
+fn offset(alignment: &Alignment) -> String {
+    match alignment.offset_s {
+        0.0 => "both begin at the same time".to_owned(),
+        s if s > 0.0 => format!("the reference begins {s} s behind the run"),
+        s => format!("the reference begins {} s before the run", -s),
+    }
+}
+
+/// Both scorings and how they agree.
+struct Compared {
+    reference: Scoring,
+    run: Scoring,
+    agreement: Agreement,
+}
+
+impl Compared {
+    /// What was read, how it was aligned, and what may be wrong, on stderr.
+    fn say_how(&self) {
+        for (name, scoring) in [("reference", &self.reference), ("run", &self.run)] {
+            say(&format!("{name}: {}", described(scoring)));
+        }
+        let alignment = &self.agreement.alignment;
+        say(&format!("aligned {}; {}", alignment.by.about(), offset(alignment)));
+        self.warnings().iter().for_each(|warning| say(&format!("warning: {warning}")));
+    }
+
+    /// What may be wrong or was assumed, one sentence each.
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let options = [("reference", "--codes"), ("run", "--run-codes")];
+        for ((name, option), scoring) in options.into_iter().zip([&self.reference, &self.run]) {
+            warnings.extend(scoring.warnings.iter().map(|warning| format!("{name}: {warning}")));
+            if let Some(code) = scoring.code.as_ref().filter(|code| code.is_assumed) {
+                let code = &code.name;
+                warnings
+                    .push(format!("{name}: its numbers are taken as {code}'s; else give {option}"));
+            }
+        }
+        warnings.extend(self.agreement.warnings.iter().cloned());
+        warnings
+    }
+
+    /// The refusal of two scorings without an epoch that both have scored.
+    fn nothing_in_common(&self, files: &[String; 2]) -> String {
+        let mut reason = format!("{}: no epoch is scored both there and in {}", files[0], files[1]);
+        if self.agreement.both().is_empty() {
+            let offset = offset(&self.agreement.alignment);
+            // Writing into a string does not fail.
+            let _ = write!(
+                reason,
+                ": {offset}; if they are of one night, say where the reference begins behind the run: \
+                 --offset-s"
+            );
+        }
+        reason
+    }
+
+    /// All figures; null where one is not defined.
+    fn as_json(&self) -> Value {
+        let agreement = &self.agreement;
+        let confusion = &agreement.confusion;
+        let stages: serde_json::Map<String, Value> = SleepStage::ALL
+            .into_iter()
+            .map(|stage| (stage.to_string(), json!(confusion.class(stage.index()))))
+            .collect();
+        json!({
+            "accuracy": confusion.accuracy(),
+            "kappa": confusion.kappa(),
+            "macro_f1": confusion.macro_f1(),
+            "epochs": confusion.total(),
+            "reference_epochs": agreement.reference_range.len(),
+            "run_epochs": agreement.run_range.len(),
+            "unscored_reference": agreement.unscored_reference,
+            "unscored_run": agreement.unscored_run,
+            "only_reference": agreement.only_reference(),
+            "only_run": agreement.only_run(),
+            "aligned_by": agreement.alignment.by.as_str(),
+            "offset_s": agreement.alignment.offset_s,
+            "reference_format": self.reference.format,
+            "run_format": self.run.format,
+            "codes_assumed": assumed_code(&self.reference),
+            "run_codes_assumed": assumed_code(&self.run),
+            "epoch_s_assumed": assumed_epoch_s(&self.reference),
+            "run_epoch_s_assumed": assumed_epoch_s(&self.run),
+            "reference_notes": self.reference.notes,
+            "run_notes": self.run.notes,
+            "warnings": self.warnings(),
+            "stages": stages,
+            "labels": SleepStage::ALL.map(SleepStage::as_str),
+            "confusion": confusion.rows(),
+        })
+    }
+}
+
+fn assumed_code(scoring: &Scoring) -> Option<&str> {
+    scoring.code.as_ref().filter(|code| code.is_assumed).map(|code| code.name.as_str())
+}
+
+fn assumed_epoch_s(scoring: &Scoring) -> Option<f64> {
+    scoring.epoch.filter(|epoch| epoch.is_assumed).map(|epoch| epoch.s)
 }
 
 /// What was read and how, for the user.
@@ -52,6 +188,9 @@ fn described(scoring: &Scoring) -> String {
     let mut text = scoring.format.to_owned();
     for note in &scoring.notes {
         let _ = write!(text, "; {note}");
+    }
+    if let Some(epoch) = scoring.epoch.filter(|epoch| epoch.is_assumed) {
+        let _ = write!(text, "; epochs of {} s assumed", epoch.s);
     }
     if !scoring.is_on_grid() {
         text.push_str("; not in 30-s epochs: each takes the stage it is longest in");
@@ -73,16 +212,23 @@ fn headline(agreement: &Agreement) -> String {
 fn table(agreement: &Agreement) -> String {
     let Agreement { confusion, .. } = agreement;
     let compared = confusion.total();
-    let both = agreement.reference_epochs.min(agreement.our_epochs);
     let mut text = format!(
-        "{}\ncompared {compared} of {both} epochs (reference {}, run {}): {} not scored by the \
-         reference, {} by the run\n\n",
+        "{}\ncompared {compared} of {} epochs (reference {}, run {}): {} not scored by the reference, {} \
+         by the run\n",
         headline(agreement),
-        agreement.reference_epochs,
-        agreement.our_epochs,
+        agreement.both().len(),
+        agreement.reference_range.len(),
+        agreement.run_range.len(),
         agreement.unscored_reference,
-        agreement.unscored_ours
+        agreement.unscored_run
     );
+    let (theirs, ours) = (agreement.only_reference(), agreement.only_run());
+    if theirs + ours > 0 {
+        text.push_str(&format!(
+            "only in one: {theirs} epochs of the reference, {ours} of the run\n"
+        ));
+    }
+    text.push('\n');
     // Writing into a string does not fail.
     let _ = writeln!(text, "stage  precision  recall     F1  epochs");
     for stage in SleepStage::ALL {
@@ -103,26 +249,4 @@ fn table(agreement: &Agreement) -> String {
 /// Three decimals; `-` where the figure is not defined.
 fn figure(value: f64) -> String {
     if value.is_nan() { "-".into() } else { format!("{value:.3}") }
-}
-
-/// All figures; null where one is not defined.
-fn as_json(agreement: &Agreement) -> Value {
-    let confusion = &agreement.confusion;
-    let stages: serde_json::Map<String, Value> = SleepStage::ALL
-        .into_iter()
-        .map(|stage| (stage.to_string(), json!(confusion.class(stage.index()))))
-        .collect();
-    json!({
-        "accuracy": confusion.accuracy(),
-        "kappa": confusion.kappa(),
-        "macro_f1": confusion.macro_f1(),
-        "epochs": confusion.total(),
-        "reference_epochs": agreement.reference_epochs,
-        "run_epochs": agreement.our_epochs,
-        "unscored_reference": agreement.unscored_reference,
-        "unscored_run": agreement.unscored_ours,
-        "stages": stages,
-        "labels": SleepStage::ALL.map(SleepStage::as_str),
-        "confusion": confusion.rows(),
-    })
 }

@@ -1,21 +1,20 @@
-//! The files of a live session: opened for a new one, or found and opened again for one that was
-//! cut. Refuses a folder whose session is over, or whose files are of different sessions.
+//! The files of a live session: made for a new one, or opened again for one that was cut. Refuses
+//! to write where a recording is.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
 
-use super::Failure;
 use super::args::RunArgs;
-use super::live::settings;
+use super::session_bundle;
+use super::session_place::{CutSession, LOCK, Place, lock, start_of};
 use super::setup::Setup;
-use crate::edf::DateTime;
+use super::{Failure, say};
 use crate::journal::{Journal, JournalNetwork, JournalWindow};
-use crate::link::clock::HostClock;
 use crate::link::hub::Started;
-use crate::link::saved::{self, SavedSession};
-use crate::link::session::{Resumed, Session, SessionChannel};
-use crate::recorder::{AnnotationLog, Recorded, Recorder};
+use crate::link::log::{SessionEvent, hex};
+use crate::link::saved::SavedSession;
+use crate::recorder::{AnnotationLog, Recorder, RecorderError};
 use crate::signal::{SignalInfo, StreamInfo};
 use crate::source::edf::EdfSource;
 use crate::staging::EPOCH_S;
@@ -23,22 +22,8 @@ use crate::staging::EPOCH_S;
 /// More than the low-pass filter looks ahead, seconds.
 const LOOK_AHEAD_S: f64 = 2.0;
 
-/// Locked by who is at work on a session.
-const LOCK: &str = ".session.lock";
-/// What a recording may be called.
-const RECORDINGS: [&str; 2] = ["recording.edf", "recording.bdf"];
-/// A session that was cut longer ago is not gone on with: it was another night.
-const LONGEST_CUT: Duration = Duration::from_secs(12 * 3600);
-/// Sessions of one name.
-const MAX_NIGHTS: u32 = 10_000;
-
-/// The folder of a session, as it was found.
-pub(super) enum Place {
-    /// Nothing of a session.
-    Empty,
-    /// A session that was cut.
-    Cut(Box<SavedSession>),
-}
+/// Folders that are tried before a session gives up.
+const MAX_ATTEMPTS: u32 = 3;
 
 /// The files of a session, open.
 pub(super) struct Files {
@@ -56,181 +41,220 @@ pub(super) struct Files {
     pub settled: Vec<JournalWindow>,
     /// `session.json`.
     pub saved: SavedSession,
+    /// Why nothing of an earlier staging is kept.
+    pub staged_again: Option<String>,
     /// Held as long as somebody is at work on the session.
     pub lock: File,
 }
 
-impl Place {
-    /// Looks at the folder.
-    ///
-    /// # Errors
-    /// One sentence: it holds a session that is over, or one that cannot be read.
-    pub fn open(out: &Path) -> Result<Self, String> {
-        if !out.join(saved::FILE_NAME).exists() {
-            return Ok(Place::Empty);
-        }
-        let saved = SavedSession::read(out)?;
-        if saved.ended {
-            return Err(format!(
-                "{}: holds a session that is over; choose another folder with --out",
-                out.display()
-            ));
-        }
-        Ok(Place::Cut(Box::new(saved)))
+impl Files {
+    /// Windows that are known, of a session that goes on with what it has staged.
+    pub fn resumed_at(&self) -> Option<u32> {
+        let goes_on = self.recorded.is_some() || !self.settled.is_empty();
+        (goes_on && self.staged_again.is_none()).then_some(self.settled.len() as u32)
     }
 
-    /// The folder for a session that is to be in `out`: `out` itself, or where that holds one that is
-    /// over, at work or too old to go on with, the first free name behind it.
-    ///
-    /// # Errors
-    /// One sentence, as [`Place::open`].
-    pub fn find(out: &Path) -> Result<(PathBuf, Self), String> {
-        let name = out.display();
-        for night in 1..MAX_NIGHTS {
-            let folder = match night {
-                1 => out.to_owned(),
-                _ => PathBuf::from(format!("{name}-{night}")),
-            };
-            if !is_taken(&folder) {
-                return Ok((folder.clone(), Self::open(&folder)?));
-            }
-        }
-        Err(format!("{name}: {MAX_NIGHTS} sessions are there; choose another folder with --out"))
-    }
-
-    /// The arguments, completed from the session's own.
-    pub fn completed(&self, args: &RunArgs) -> RunArgs {
-        let mut args = args.clone();
-        let Place::Cut(saved) = self else { return args };
-        args.bundle = args.bundle.or_else(|| saved.bundle.clone());
-        (args.age, args.sex) = (args.age.or(saved.age), args.sex.or(saved.sex));
-        args.report = args.report.or(saved.report.clone());
-        args.formats = args.formats.or(saved.formats.clone());
-        let channels = &mut args.channels;
-        if channels.map.is_empty() {
-            channels.map.clone_from(&saved.map);
-        }
-        if channels.channel_groups.is_none() && channels.channel_rules.is_none() {
-            channels.channel_groups.clone_from(&saved.channel_groups);
-            channels.channel_rules.clone_from(&saved.channel_rules);
-        }
-        args
-    }
-
-    /// The links' side of the session: a new one, or with its files the rest of one that was cut.
-    pub fn session(
-        self,
-        args: &RunArgs,
-        setup: &Setup,
-        out: &Path,
-        clock: HostClock,
-    ) -> Result<(Session, Option<Files>), Failure> {
-        let Place::Cut(saved) = self else {
-            return Ok((Session::new(settings(args), clock.speed()), None));
-        };
-        let (files, recorded) = reopen(setup, out, *saved)?;
-        let channels = files.saved.session_channels().map_err(Failure::input)?;
-        if channels.len() != recorded.signals.len() {
-            return Err(Failure::input(format!(
-                "{}: the recording has other channels than {}; move the folder away",
-                out.display(),
-                saved::FILE_NAME
-            )));
-        }
-        let channels = channels.into_iter().zip(&recorded.signals).zip(&recorded.ends).map(
-            |((channel, signal), end)| (SessionChannel { signal: signal.clone(), ..channel }, *end),
-        );
-        let since_ms = jiff::Timestamp::now().as_millisecond() - files.saved.start_utc_ms;
-        // A wall clock that was set back must not make the session overwrite itself.
-        let elapsed_s = (since_ms as f64 / 1e3 * clock.speed()).max(recorded.end_s);
-        let resumed = Resumed { channels: channels.collect(), elapsed_s };
-        let session = Session::resume(settings(args), clock.speed(), &resumed, clock.now_s());
-        Ok((session, Some(files)))
+    /// What the session log says of how they were found.
+    pub fn events(&self) -> Vec<SessionEvent> {
+        let reason = self.staged_again.clone();
+        reason.map(|reason| SessionEvent::StagedAgain { reason }).into_iter().collect()
     }
 }
 
-/// Makes the folder and the files of a session that starts.
+/// Arguments of a session that goes on, completed from its own.
+pub(super) fn completed(args: &RunArgs, saved: &SavedSession) -> RunArgs {
+    let mut args = args.clone();
+    (args.age, args.sex) = (args.age.or(saved.age), args.sex.or(saved.sex));
+    // The tokens of its journal were made so.
+    args.keep_bad = saved.keep_bad;
+    args.report = args.report.or(saved.report.clone());
+    args.formats = args.formats.or(saved.formats.clone());
+    let channels = &mut args.channels;
+    if channels.map.is_empty() {
+        channels.map.clone_from(&saved.map);
+    }
+    if channels.channel_groups.is_none() && channels.channel_rules.is_none() {
+        channels.channel_groups.clone_from(&saved.channel_groups);
+        channels.channel_rules.clone_from(&saved.channel_rules);
+    }
+    // Its channels are those that it began with.
+    channels.policy = saved.channel_policy;
+    channels.derive.clone_from(&saved.derive);
+    channels.no_derive = saved.no_derive;
+    args
+}
+
+/// Makes the folder and the files of a session that starts, under the first free name.
 pub(super) fn create(
     args: &RunArgs,
-    setup: &Setup,
+    setup: &Arc<Setup>,
+    place: &Place,
+    started: &Started,
+) -> Result<(PathBuf, Files), Failure> {
+    let (mut from, mut attempts) = (1, 0);
+    loop {
+        let (number, out) = place.free(from)?;
+        std::fs::create_dir_all(&out).map_err(|e| {
+            let out = out.display();
+            Failure::run(format!("{out}: cannot be made a folder ({e}); choose another with --out"))
+        })?;
+        match create_in(args, setup, place, &out, started) {
+            Ok(Some(files)) => return Ok((out, files)),
+            // Somebody else was faster.
+            Ok(None) => from = number + 1,
+            // Something in the folder may be in the way; on a full disk no other one helps.
+            Err(failure) => {
+                let _ = std::fs::remove_dir(&out);
+                attempts += 1;
+                if attempts == MAX_ATTEMPTS {
+                    return Err(failure);
+                }
+                say(&format!("warning: {}", failure.message));
+                from = number + 1;
+            }
+        }
+    }
+}
+
+/// `None` if the folder has become another session's.
+fn create_in(
+    args: &RunArgs,
+    setup: &Arc<Setup>,
+    place: &Place,
     out: &Path,
     started: &Started,
-) -> Result<Files, Failure> {
-    std::fs::create_dir_all(out).map_err(|e| {
-        let out = out.display();
-        Failure::run(format!("{out}: cannot be made a folder ({e}); choose another with --out"))
-    })?;
-    let lock = locked(out)?;
+) -> Result<Option<Files>, Failure> {
+    let refused = |reason| Failure::run(format!("{}: {reason}", out.display()));
+    let Some(lock) = lock(out).map_err(refused)? else { return Ok(None) };
     let signals: Vec<SignalInfo> = started.channels.iter().map(|c| c.signal.clone()).collect();
     let start = started.start;
-    let mut saved = SavedSession::new((started.start_utc_ms, start.to_string()), &started.channels);
+    let recorder = match Recorder::create(out, &signals, start) {
+        Ok(recorder) => recorder,
+        Err(RecorderError::Refused { path, .. }) if path.exists() => return Ok(None),
+        Err(e) => return Err(Failure::run(e)),
+    };
+    let saved = saved(args, setup, place, started);
+    let path = recorder.path().to_owned();
+    let others = || -> Result<_, Failure> {
+        let annotations = AnnotationLog::create(out, start).map_err(Failure::run)?;
+        let journal = Journal::create(out, network(setup, &setup.bundle.sha256()));
+        let journal = journal.map_err(Failure::run)?;
+        // Last: a folder with this file has all the others.
+        saved.write(out).map_err(Failure::run)?;
+        Ok((annotations, journal))
+    };
+    let (annotations, journal) = others().inspect_err(|_| {
+        // They hold nothing yet.
+        let made = [&path, &out.join("annotations.edf"), &out.join("journal.sfm"), &out.join(LOCK)];
+        made.into_iter().for_each(|file| drop(std::fs::remove_file(file)));
+    })?;
+    if args.bundle.is_some() {
+        session_bundle::keep(setup, out);
+    }
+    let info = stream_info(recorder.path(), start.to_string(), signals);
+    let (recorded, settled, staged_again) = (None, Vec::new(), None);
+    Ok(Some(Files {
+        info,
+        recorder,
+        annotations,
+        recorded,
+        journal,
+        settled,
+        saved,
+        staged_again,
+        lock,
+    }))
+}
+
+fn saved(args: &RunArgs, setup: &Setup, place: &Place, started: &Started) -> SavedSession {
+    let start = (started.start_utc_ms, started.start.to_string());
+    let mut saved = SavedSession::new(start, &started.channels);
+    saved.session.clone_from(&place.id);
     saved.bundle = args.bundle.as_ref().and_then(|path| std::path::absolute(path).ok());
-    saved.bundle_sha256 = setup.bundle.sha256();
+    (saved.bundle_sha256, saved.network_sha256) =
+        (setup.bundle.sha256(), setup.bundle.network_sha256());
     (saved.age, saved.sex) = (args.age, args.sex);
     saved.map.clone_from(&args.channels.map);
+    saved.keep_bad = args.keep_bad;
     (saved.report, saved.formats) = (args.report.clone(), args.formats.clone());
     saved.channel_groups.clone_from(&args.channels.channel_groups);
     saved.channel_rules.clone_from(&args.channels.channel_rules);
-    let recorder = Recorder::create(out, &signals, start).map_err(Failure::run)?;
-    let annotations = AnnotationLog::create(out, start).map_err(Failure::run)?;
-    let journal = Journal::create(out, network(setup)).map_err(Failure::run)?;
-    // Last: a folder with this file has all the others.
-    saved.write(out).map_err(Failure::run)?;
-    let info = stream_info(recorder.path(), start.to_string(), signals);
-    let (recorded, settled) = (None, Vec::new());
-    Ok(Files { info, recorder, annotations, recorded, journal, settled, saved, lock })
+    saved.channel_policy = Some(args.channels.policy.unwrap_or(setup.bundle.manifest().channels));
+    saved.derive.clone_from(&args.channels.derive);
+    saved.no_derive = args.channels.no_derive;
+    let left_out = started.left_out.iter().map(|(device, label)| (hex(*device), label.clone()));
+    saved.left_out = left_out.collect();
+    saved
 }
 
-/// Whether the folder's session is over, at work, or was cut so long ago that what comes now is
-/// another night.
-fn is_taken(folder: &Path) -> bool {
-    let Ok(saved) = SavedSession::read(folder) else { return false };
-    let last =
-        RECORDINGS.iter().filter_map(|name| folder.join(name).metadata().ok()?.modified().ok());
-    let last = last.max().and_then(|last| SystemTime::now().duration_since(last).ok());
-    let is_old = last.is_some_and(|ago| ago > LONGEST_CUT);
-    saved.ended || is_old || locked(folder).is_err()
-}
-
-/// Takes the folder's lock.
-fn locked(folder: &Path) -> Result<File, Failure> {
-    let path = folder.join(LOCK);
-    let refuse = |reason: String| Failure::run(format!("{}: {reason}", folder.display()));
-    let file = File::create(&path).map_err(|e| refuse(format!("cannot be written ({e})")))?;
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => Err(refuse("another program is at work on it".to_owned())),
-        // A file system without locks is no reason not to record.
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+/// Opens the files of a session that goes on, with its own age and sex unless others are given.
+pub(super) fn go_on(
+    args: &RunArgs,
+    setup: &Arc<Setup>,
+    cut: CutSession,
+    bundle_is_gone: Option<String>,
+) -> Result<Files, Failure> {
+    let CutSession { folder, mut saved, lock, .. } = cut;
+    if (saved.age, saved.sex) != (args.age, args.sex) {
+        let folder = folder.display();
+        say(&format!(
+            "warning: {folder}: its session began with another --age or --sex; now these hold"
+        ));
     }
+    (saved.age, saved.sex) = (args.age, args.sex);
+    (saved.closed, saved.ended) = (false, false);
+    let is_gone = bundle_is_gone.is_some();
+    if is_gone {
+        saved.bundle = args.bundle.as_ref().and_then(|path| std::path::absolute(path).ok());
+    }
+    let files = reopen(setup, &folder, saved, lock, bundle_is_gone)?;
+    files.saved.write(&folder).map_err(Failure::run)?;
+    if is_gone && args.bundle.is_some() {
+        session_bundle::keep(setup, &folder);
+    }
+    Ok(files)
 }
 
-/// Opens the files of a session that was cut; damaged ends of them are dropped.
+/// Opens the files of a session that was cut; damaged ends of them are dropped. What the journal
+/// knows is left out where it is not of this network.
 pub(super) fn reopen(
-    setup: &Setup,
+    setup: &Arc<Setup>,
     out: &Path,
-    saved: SavedSession,
-) -> Result<(Files, Recorded), Failure> {
-    if saved.bundle_sha256 != setup.bundle.sha256() {
-        return Err(Failure::bundle(format!(
-            "{}: its session began with another bundle; give that one with --bundle",
-            out.display()
-        )));
-    }
-    let lock = locked(out)?;
+    mut saved: SavedSession,
+    lock: File,
+    bundle_is_gone: Option<String>,
+) -> Result<Files, Failure> {
     let (recorder, found) = Recorder::reopen(out).map_err(Failure::input)?;
-    let start: DateTime = found.start.ok_or_else(|| {
-        Failure::input(format!("{}: has no start; it can only be replayed", found.path.display()))
-    })?;
-    let (journal, settled) = Journal::reopen(out, network(setup)).map_err(Failure::input)?;
-    let (journal, settled) = covered(setup, out, (journal, settled), found.end_s)?;
+    let start = start_of(&found)?;
+    let identity = match saved.bundle_sha256.is_empty() || bundle_is_gone.is_some() {
+        true => setup.bundle.sha256(),
+        false => saved.bundle_sha256.clone(),
+    };
+    let network = network(setup, &identity);
+    let known = match bundle_is_gone {
+        Some(reason) => Err(reason),
+        None => Journal::reopen(out, network.clone()).map_err(|e| e.to_string()),
+    };
+    let (journal, settled, staged_again) = match known {
+        Ok(known) => {
+            let (journal, settled) = covered(setup, out, known, &network, found.end_s)?;
+            (journal, settled, None)
+        }
+        Err(reason) => {
+            let journal = Journal::create(out, network).map_err(Failure::run)?;
+            (journal, Vec::new(), Some(reason))
+        }
+    };
+    (saved.bundle_sha256, saved.network_sha256) = (identity, setup.bundle.network_sha256());
     let annotations = AnnotationLog::reopen(out, start).map_err(Failure::run)?;
     // Before its first record there is nothing to read.
     let recorded = match found.end_s > 0.0 {
         true => Some(EdfSource::open(&found.path).map_err(Failure::input)?),
         false => None,
     };
-    let info = stream_info(&found.path, start.to_string(), found.signals.clone());
-    Ok((Files { info, recorder, annotations, recorded, journal, settled, saved, lock }, found))
+    let mut info = stream_info(&found.path, start.to_string(), found.signals);
+    info.warnings = found.warnings;
+    Ok(Files { info, recorder, annotations, recorded, journal, settled, saved, staged_again, lock })
 }
 
 /// The windows that the recording covers to their end and the filter's look-ahead: the pipeline had
@@ -239,6 +263,7 @@ fn covered(
     setup: &Setup,
     out: &Path,
     (journal, mut settled): (Journal, Vec<JournalWindow>),
+    network: &JournalNetwork,
     recorded_s: f64,
 ) -> Result<(Journal, Vec<JournalWindow>), Failure> {
     let manifest = setup.bundle.manifest();
@@ -250,17 +275,17 @@ fn covered(
     }
     settled.truncate(whole);
     drop(journal);
-    let mut journal = Journal::create(out, network(setup)).map_err(Failure::run)?;
+    let mut journal = Journal::create(out, network.clone()).map_err(Failure::run)?;
     for window in &settled {
         journal.append(window).map_err(Failure::run)?;
     }
     Ok((journal, settled))
 }
 
-fn network(setup: &Setup) -> JournalNetwork {
+fn network(setup: &Setup, bundle_sha256: &str) -> JournalNetwork {
     let base = &setup.bundle.manifest().base;
     JournalNetwork {
-        bundle_sha256: setup.bundle.sha256(),
+        bundle_sha256: bundle_sha256.to_owned(),
         embed_dim: base.embed_dim as u32,
         window_patches: base.window_patches as u32,
     }
@@ -275,44 +300,5 @@ fn stream_info(recording: &Path, start: String, signals: Vec<SignalInfo>) -> Str
         preprocessed: false,
         signals,
         warnings: Vec::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn session(folder: &Path, ended: bool) {
-        std::fs::create_dir_all(folder).expect("a folder");
-        let mut saved = SavedSession::new((0, "2026-01-02T22:00:00".to_owned()), &[]);
-        saved.ended = ended;
-        saved.write(folder).expect("written");
-        std::fs::write(folder.join("recording.edf"), "").expect("written");
-    }
-
-    /// The name of the folder that is found, and whether a session goes on there.
-    fn found(out: &Path) -> (String, bool) {
-        let (folder, place) = Place::find(out).expect("one is free");
-        let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
-        (name, matches!(place, Place::Cut(_)))
-    }
-
-    #[test]
-    fn only_a_session_that_was_cut_tonight_and_is_left_alone_goes_on() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let out = dir.path().join("night");
-        assert_eq!(found(&out), ("night".to_owned(), false));
-        session(&out, false);
-        assert_eq!(found(&out), ("night".to_owned(), true));
-        let lock = locked(&out).expect("nobody else has it");
-        assert_eq!(found(&out), ("night-2".to_owned(), false));
-        drop(lock);
-        let recording = File::options().write(true).open(out.join("recording.edf")).expect("there");
-        let yesterday = SystemTime::now() - LONGEST_CUT - Duration::from_secs(60);
-        recording.set_modified(yesterday).expect("set");
-        assert_eq!(found(&out), ("night-2".to_owned(), false));
-        session(&out, true);
-        session(&dir.path().join("night-2"), true);
-        assert_eq!(found(&out), ("night-3".to_owned(), false));
     }
 }

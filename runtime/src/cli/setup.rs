@@ -5,20 +5,23 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use sfm_models::manifest::ChannelPolicy;
 use sfm_models::{Bundle, Manifest, Modality, ReferenceQuantiles};
 
 use super::args::RunArgs;
+use super::first_minutes::good_parts;
 use super::progress::Progress;
 use super::summary::StageChanges;
 use super::{Failure, bundle, channel_rules, say};
 use crate::event::{ChannelUse, Event, Pass, SleepEpoch, Started};
-use crate::infer::InferError;
 use crate::infer::backend::{Backend, BackendChoice, Engine};
 use crate::infer::onnxruntime::Device;
-use crate::montage::{ChannelRules, Montage};
+use crate::infer::{Fault, InferError};
+use crate::montage::{ChannelRules, Montage, MontageError};
 use crate::night::Demographics;
 use crate::pipeline::{Network, PipelineError};
 use crate::signal::StreamInfo;
+use crate::source::{Recording, Source};
 use crate::staging::EPOCH_S;
 
 /// A night has some hundred independent steps at a time at most.
@@ -36,6 +39,8 @@ pub(super) struct Setup {
     pub backend: Backend,
     /// The bundle's networks on the engine.
     pub network: Network,
+    /// `--keep-bad`.
+    pub keep_bad: bool,
     /// Age and sex.
     pub demographics: Option<Demographics>,
     /// Phecode and phenotype of each hazard.
@@ -84,25 +89,55 @@ impl Setup {
         load: impl FnOnce(&Bundle, &Backend) -> Result<Network, InferError>,
     ) -> Result<Self, Failure> {
         let demographics = demographics(args)?;
-        let rules = channel_rules(&args.channels)?;
         let bundle = bundle::open(args.bundle.as_deref())?;
+        let rules = channel_rules(&args.channels, bundle.manifest().channels)?;
         let labels = labels(&bundle)?;
         let quantiles = bundle.quantiles().map_err(Failure::bundle)?;
-        let backend = Backend::choose(args.backend.unwrap_or(BackendChoice::Auto), threads)
-            .map_err(Failure::usage)?;
+        let choice = args.backend.unwrap_or(BackendChoice::Auto);
+        let backend = Backend::choose(choice, threads).map_err(Failure::usage)?.telling(say);
         let network = load(&bundle, &backend).map_err(Failure::bundle)?;
-        Ok(Self { rules, bundle, backend, network, demographics, labels, quantiles })
+        let network = if args.keep_bad { network.keeping_bad() } else { network };
+        let keep_bad = args.keep_bad;
+        Ok(Self { rules, bundle, backend, network, keep_bad, demographics, labels, quantiles })
     }
 
-    /// What becomes of the channels of `info`; `name` is what the source is called in messages.
-    pub fn study(&self, info: &StreamInfo, name: &str) -> Result<Study, Failure> {
+    /// What becomes of the channels of a recording, which is called `name` in messages.
+    pub fn study(&self, recording: &mut Recording, name: &str) -> Result<Study, Failure> {
         let manifest = self.bundle.manifest();
-        let montage =
-            self.rules.assign(&info.signals, &channel_limits(manifest)).map_err(Failure::usage)?;
+        let montage = montage_of(&self.rules, &channel_limits(manifest), recording, manifest)?;
+        self.study_of(recording.info(), montage, name)
+    }
+
+    /// The same for sensors, by rules of their session: no one is there to correct a `--map` for
+    /// channels that have not come, so that is a warning.
+    pub fn study_sensors(&self, info: &StreamInfo, rules: &ChannelRules) -> Result<Study, Failure> {
+        let limits = channel_limits(self.bundle.manifest());
+        let (montage, missing) =
+            rules.assign_sensors(&info.signals, &limits).map_err(Failure::usage)?;
+        let mut study = self.study_of(info, montage, "this session")?;
+        study.warnings.extend(missing.into_iter().map(|missing| match missing {
+            MontageError::UnknownMap { label, .. } => {
+                format!("--map {label}: no channel of this session has this label")
+            }
+            MontageError::UnknownElectrode { derivation, label, .. } => {
+                format!("--derive {derivation}: no channel of this session has the label {label}")
+            }
+            other => other.to_string(),
+        }));
+        Ok(study)
+    }
+
+    /// The rules that were given at the start.
+    pub fn rules(&self) -> &ChannelRules {
+        &self.rules
+    }
+
+    fn study_of(&self, info: &StreamInfo, montage: Montage, name: &str) -> Result<Study, Failure> {
+        let manifest = self.bundle.manifest();
         if montage.used() == 0 {
             return Err(Failure::input(format!(
                 "{name}: none of its {} channels is one the network takes; 'sfm-stream inspect' says why, --map LABEL=MODALITY decides otherwise",
-                montage.decisions.len()
+                montage.recorded()
             )));
         }
         let started = self.started(info, &montage);
@@ -111,6 +146,7 @@ impl Setup {
 
     fn started(&self, info: &StreamInfo, montage: &Montage) -> Started {
         let manifest = self.bundle.manifest();
+        let info = montage.extended(info);
         Started {
             pass: Pass::Live,
             format: info.format.clone(),
@@ -133,22 +169,22 @@ impl Setup {
             bundle_sha256: self.bundle.sha256(),
             training_data: manifest.training.data.clone(),
             caution: manifest.training.caution().map(str::to_owned),
-            backend: self.backend.why.clone(),
+            backend: self.backend.why().to_owned(),
         }
     }
 }
 
 impl Study {
-    /// The channels that serve a modality.
+    /// The recording's channels that serve a modality, themselves or in a derivation.
     pub fn used(&self) -> Vec<usize> {
-        let used = |channel: &usize| self.montage.decisions[*channel].modality.is_some();
-        (0..self.montage.decisions.len()).filter(used).collect()
+        self.montage.to_read()
     }
 
     /// One line each on stderr: engine, channels, what is odd about the source.
     pub fn explain(&self) {
         say(&format!("backend: {}", self.started.backend));
         say(&format!("channels: {}", self.montage.summary()));
+        self.montage.no_room().into_iter().for_each(|line| say(&line));
         if !self.started.modalities_absent.is_empty() {
             let absent: Vec<_> =
                 self.started.modalities_absent.iter().map(|m| m.as_str()).collect();
@@ -185,6 +221,9 @@ pub(super) fn failed(error: PipelineError, out: &std::path::Path) -> Failure {
             Failure::input(format!("{e}; leave the channel out with --map 'LABEL=none'"))
         }
         PipelineError::Interrupted => interrupted(out),
+        PipelineError::Infer(e) if e.fault == Fault::Graph => {
+            Failure::bundle(format!("{e}; use another bundle, 'bundle verify' checks one"))
+        }
         PipelineError::Infer(e) => Failure::run(e),
     }
 }
@@ -236,8 +275,31 @@ pub(super) fn labels(bundle: &Bundle) -> Result<Vec<(String, String)>, Failure> 
     Ok(labels.into_iter().map(|label| (label.phecode, label.phenotype)).collect())
 }
 
+/// What becomes of the channels of a recording. Where there are more of them than `limits` allow, those
+/// with the better signal in the first minutes are taken among equals; not of a live session's recording,
+/// which knew nothing of its samples when it began. What is preprocessed stays as it is.
+pub(super) fn montage_of(
+    rules: &ChannelRules,
+    limits: &BTreeMap<Modality, usize>,
+    recording: &mut Recording,
+    manifest: &Manifest,
+) -> Result<Montage, Failure> {
+    let info = recording.info().clone();
+    let rules = match info.preprocessed {
+        true => rules.clone().with_policy(ChannelPolicy::Reference),
+        false => rules.clone(),
+    };
+    let montage = rules.assign(&info.signals, limits).map_err(Failure::usage)?;
+    if !montage.is_crowded || !rules.chooses() || recording.is_of_a_session() {
+        return Ok(montage);
+    }
+    let all = rules.assign(&info.signals, &BTreeMap::new()).map_err(Failure::usage)?;
+    let good = good_parts(recording, &all, &manifest.preprocessing).map_err(Failure::input)?;
+    rules.assign_judged(&info.signals, limits, &good).map_err(Failure::usage)
+}
+
 /// At most as many channels as the network was trained with; none of a modality it lacks.
-fn channel_limits(manifest: &Manifest) -> BTreeMap<Modality, usize> {
+pub(super) fn channel_limits(manifest: &Manifest) -> BTreeMap<Modality, usize> {
     let mut limits = manifest.base.max_channels.clone();
     for modality in Modality::ALL {
         if !manifest.base.modalities.contains(&modality) {

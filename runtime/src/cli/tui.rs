@@ -21,6 +21,7 @@ use self::screen::Screen;
 use self::state::State;
 use self::stderr::HeldStderr;
 use crate::event::Event;
+use crate::service::health::Health;
 use crate::service::stop as signals;
 use crate::sink::{Place, Sink, SinkError};
 
@@ -28,6 +29,8 @@ use crate::sink::{Place, Sink, SinkError};
 const FRAME: Duration = Duration::from_millis(100);
 /// Longest one: the clock goes on when nothing happens.
 const IDLE_FRAME: Duration = Duration::from_secs(1);
+/// How long the last picture may take: a terminal that was stopped takes none.
+const LAST_WITHIN: Duration = Duration::from_secs(2);
 
 /// Arguments.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args, Deserialize)]
@@ -71,7 +74,7 @@ impl TuiArgs {
         if !self.tui {
             return Ok(Vec::new());
         }
-        Ok(vec![Box::new(TuiSink::open(place.study, stay)?)])
+        Ok(vec![Box::new(TuiSink::open(place, stay)?)])
     }
 }
 
@@ -87,29 +90,38 @@ struct TuiSink {
     state: Shared,
     thread: Option<JoinHandle<()>>,
     stderr: Option<HeldStderr>,
+    /// The last picture waits for a key.
+    stay: bool,
 }
 
 impl TuiSink {
-    fn open(study: &str, stay: bool) -> Result<Self, SinkError> {
+    fn open(place: &Place<'_>, stay: bool) -> Result<Self, SinkError> {
         let failed = |reason: std::io::Error| {
             SinkError(format!("the terminal takes no picture ({reason}); leave out --tui"))
         };
-        let state = Arc::new(Mutex::new(State::new(study)));
+        let state = Arc::new(Mutex::new(State::new(place.study)));
         let screen = Screen::enter().map_err(failed)?;
         let to = state.clone();
         let stderr = HeldStderr::hold(move |line| locked(&to).log(line)).map_err(failed)?;
-        let drawn = state.clone();
+        let (drawn, health) = (state.clone(), place.health.cloned());
         let thread = std::thread::Builder::new()
             .name("screen".to_owned())
-            .spawn(move || show(screen, &drawn, stay))
+            .spawn(move || show(screen, &drawn, health.as_deref(), stay))
             .map_err(failed)?;
-        Ok(Self { state, thread: Some(thread), stderr: Some(stderr) })
+        Ok(Self { state, thread: Some(thread), stderr: Some(stderr), stay })
     }
 
-    /// Ends the picture and lets go of the terminal; true if the thread panicked.
+    /// Ends the picture and lets go of the terminal; true if the thread panicked, or is left to a
+    /// terminal that takes nothing.
     fn close(&mut self) -> bool {
         locked(&self.state).is_over = true;
-        let broke = self.thread.take().is_some_and(|thread| thread.join().is_err());
+        let waits_until = Instant::now() + LAST_WITHIN;
+        let broke = self.thread.take().is_some_and(|thread| {
+            while !self.stay && !thread.is_finished() && Instant::now() < waits_until {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            !(self.stay || thread.is_finished()) || thread.join().is_err()
+        });
         self.stderr = None;
         broke
     }
@@ -154,7 +166,7 @@ impl Drop for TuiSink {
 }
 
 /// The thread: a picture when something changed, and keys in between.
-fn show(mut screen: Screen, state: &Shared, stay: bool) {
+fn show(mut screen: Screen, state: &Shared, health: Option<&Health>, stay: bool) {
     let mut drawn: Option<Instant> = None;
     loop {
         let since = drawn.map_or(IDLE_FRAME, |drawn| drawn.elapsed());
@@ -168,6 +180,8 @@ fn show(mut screen: Screen, state: &Shared, stay: bool) {
             since >= IDLE_FRAME || (since >= FRAME && std::mem::take(&mut state.changed))
         };
         if is_due {
+            let trouble = health.map(Health::report).filter(|bed| !bed.reasons.is_empty());
+            locked(state).trouble = trouble.map(|bed| (bed.status, bed.reasons.join("; ")));
             let state = locked(state).clone();
             if screen.draw(&state).is_err() {
                 return;

@@ -1,19 +1,22 @@
 //! What is seen of a live session besides its stages: its log, lines for people, health and
 //! metrics. Runs on the source's thread.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::Failure;
+use crate::link::arrivals::Arrivals;
 use crate::link::hub::{DeviceTotals, Totals};
 use crate::link::ledger::SampleLedger;
 use crate::link::live::Witness;
 use crate::link::log::{LogLine, SessionEvent, SessionLog, hex};
 use crate::link::saved::SavedSession;
+use crate::link::transport::Endpoint;
 use crate::pipeline::Load;
-use crate::recorder;
-use crate::service::health::{Health, Recorder};
+use crate::recorder::{self, RecorderEvent, SessionFolder, Unrecorded};
+use crate::service::disk::RecordingSpace;
+use crate::service::health::{Health, Recorder, Status};
 use crate::telemetry::{Befell, ClockFit, DeviceMeter};
 use crate::web::Room;
 
@@ -21,6 +24,12 @@ use crate::web::Room;
 const SAVE_EVERY: u32 = 60;
 /// Lines kept until there is a log to write them to.
 const MAX_KEPT: usize = 1000;
+/// Devices and channels that health names as not recorded.
+const MAX_NOT_RECORDED: usize = 64;
+/// A device that is not recorded and was not refused again for this long has gone.
+const NOT_RECORDED_FOR: Duration = Duration::from_secs(180);
+/// Outages that `session.json` names one by one; further ones are added to the last.
+const MAX_UNRECORDED: usize = 1000;
 
 /// The witness of one session.
 pub(super) struct SessionWitness {
@@ -29,6 +38,9 @@ pub(super) struct SessionWitness {
     health: Arc<Health>,
     /// Where the live page shows the session.
     room: Option<Arc<Room>>,
+    /// Links that this program opens. Of those that sensors open only the devices are of interest: each
+    /// connection has another name, and a stranger's is no link of the session.
+    dialed: Vec<Dialed>,
     load: Arc<Load>,
     log: Option<SessionLog>,
     kept: Vec<LogLine>,
@@ -42,8 +54,47 @@ pub(super) struct SessionWitness {
     /// The session as it began, and its folder.
     saved: Option<(PathBuf, SavedSession)>,
     unsaved: u32,
-    /// Why the recorder stopped, from its thread.
-    stopped: Arc<Mutex<Option<String>>>,
+    folder: Option<SessionFolder>,
+    /// Moves of it that are followed.
+    moves: u64,
+    /// What the recorder's thread reports.
+    reported: Arc<Mutex<Reported>>,
+    /// Nothing is staged: the pipeline's heart is this one's.
+    only_recorded: bool,
+    /// Devices and channels that are not recorded, and why.
+    not_recorded: BTreeMap<String, NotRecorded>,
+}
+
+/// A link that this program opens itself, again and again.
+struct Dialed {
+    name: String,
+    /// It was there once: from then on the device behind it stands for it.
+    was_up: bool,
+}
+
+/// What the recorder's thread reports until it is taken here.
+#[derive(Default)]
+struct Reported {
+    events: Vec<SessionEvent>,
+    unrecorded: Vec<Unrecorded>,
+    /// The room was looked at, and is too little, which is reported once.
+    told_room: bool,
+}
+
+impl Reported {
+    fn note(&mut self, event: SessionEvent) {
+        if self.events.len() < MAX_KEPT {
+            self.events.push(event);
+        }
+    }
+}
+
+/// What of a device is not recorded, for its bed's health.
+struct NotRecorded {
+    status: Status,
+    text: String,
+    /// It is no longer true then, unless it is said again; `None` for what stays as it is.
+    until: Option<Instant>,
 }
 
 /// What the bed's meter was told so far.
@@ -66,6 +117,7 @@ impl SessionWitness {
             name,
             health,
             room,
+            dialed: Vec::new(),
             load: Arc::new(Load::default()),
             log: None,
             kept: Vec::new(),
@@ -77,8 +129,28 @@ impl SessionWitness {
             recording: PathBuf::new(),
             saved: None,
             unsaved: 0,
-            stopped: Arc::default(),
+            folder: None,
+            moves: 0,
+            reported: Arc::default(),
+            only_recorded: false,
+            not_recorded: BTreeMap::new(),
         }
+    }
+
+    /// Nothing is staged, for this reason.
+    pub fn only_recorded(&mut self, reason: String) {
+        self.only_recorded = true;
+        let condition = (Status::Degraded, format!("recorded, not staged: {reason}"));
+        self.health.condition("staging", Some(condition));
+        self.note(SessionEvent::NotStaged { reason });
+    }
+
+    /// The session's links are `endpoints`.
+    pub fn with_links(mut self, endpoints: &[Endpoint]) -> Self {
+        let is_dialed = |e: &&Endpoint| !matches!(e, Endpoint::Udp(_) | Endpoint::TcpListen(_));
+        let dialed = |e: &Endpoint| Dialed { name: e.to_string(), was_up: false };
+        self.dialed = endpoints.iter().filter(is_dialed).map(dialed).collect();
+        self
     }
 
     /// How the pipeline keeps up, which this tells on.
@@ -96,13 +168,48 @@ impl SessionWitness {
         self.room.clone()
     }
 
-    /// Takes the recorder's report.
-    pub fn recorder_stopped(&self) -> impl FnOnce(String) + Send + 'static {
-        let (health, stopped) = (self.health.clone(), self.stopped.clone());
-        move |reason| {
-            tracing::error!("recording stopped: {reason}; staging goes on");
-            health.recorder(Recorder::Stopped(reason.clone()));
-            *stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+    /// Takes what the recorder's thread reports. The lines for people come from here at once, those of
+    /// the session's log with the next counts.
+    pub fn recorder_observer(&self) -> impl FnMut(RecorderEvent) + Send + 'static {
+        let (health, reported) = (self.health.clone(), self.reported.clone());
+        health.recorder(Recorder::On);
+        move |event| {
+            let mut reported = reported.lock().unwrap_or_else(PoisonError::into_inner);
+            match event {
+                RecorderEvent::Waiting { reason } => {
+                    health.recorder(Recorder::Stopped(reason.clone()));
+                    let reason = format!("{reason}; samples wait in memory, staging goes on");
+                    reported.note(SessionEvent::Recorder { recording: false, reason });
+                }
+                RecorderEvent::Losing { reason } => {
+                    health.recorder(Recorder::Stopped(reason.clone()));
+                    let reason = format!("{reason}; samples are lost, staging goes on");
+                    reported.note(SessionEvent::Recorder { recording: false, reason });
+                }
+                RecorderEvent::Lost(lost) => {
+                    let Unrecorded { from_s, to_s, samples, reason } = lost.clone();
+                    reported.unrecorded.push(lost);
+                    reported.note(SessionEvent::Unrecorded { from_s, to_s, samples, reason });
+                }
+                RecorderEvent::Resumed { after } => {
+                    health.recorder(Recorder::On);
+                    let reason = format!("after {:.0} s", after.as_secs_f64());
+                    reported.note(SessionEvent::Recorder { recording: true, reason });
+                }
+                RecorderEvent::Displaced { reason } => {
+                    health.condition("folder", Some((Status::Failing, reason.clone())));
+                    reported.note(SessionEvent::Moved { folder: None, reason });
+                }
+                RecorderEvent::Moved { folder, reason } => {
+                    health.out_dir(folder.clone());
+                    let folder = folder.display().to_string();
+                    let condition = format!("the session goes on in {folder}: {reason}");
+                    health.condition("folder", Some((Status::Degraded, condition)));
+                    reported.note(SessionEvent::Moved { folder: Some(folder), reason });
+                }
+                RecorderEvent::Space(space) => note_room(&health, &mut reported, space),
+                RecorderEvent::Unreserved { reason } => tracing::info!("{reason}"),
+            }
         }
     }
 
@@ -115,31 +222,57 @@ impl SessionWitness {
     }
 
     /// The session has a folder and records.
-    pub fn begin(
-        &mut self,
-        out: &Path,
-        recording: &Path,
-        saved: &SavedSession,
-    ) -> Result<(), Failure> {
+    pub fn begin(&mut self, folder: &SessionFolder, recording: &Path, saved: &SavedSession) {
+        let out = folder.path();
+        let out = out.as_path();
+        self.folder = Some(folder.clone());
         self.saved = Some((out.to_owned(), saved.clone()));
         self.recording = recording.to_owned();
         self.counted.recorded = self.recorded_bytes();
-        self.log = Some(SessionLog::open(out).map_err(Failure::run)?);
-        self.health.recorder(Recorder::On);
+        let opened = SessionLog::open(out);
+        let refused = opened.as_ref().err().map(|reason| {
+            tracing::error!("{reason}; recording goes on without");
+            (Status::Degraded, format!("not written, recording goes on: {reason}"))
+        });
+        self.health.condition("log", refused);
+        self.log = opened.ok();
         if let Some(room) = &self.room {
             room.restore_marks(recorder::marks(out));
         }
         for line in std::mem::take(&mut self.kept) {
             self.write(&line);
         }
-        Ok(())
     }
 
     /// The session with its last counts.
     pub fn conclude(&mut self, saved: SavedSession) -> SavedSession {
         self.look();
         self.health.recorder(Recorder::Off);
-        saved.plus(&self.totals)
+        let mut saved = saved.plus(&self.totals);
+        if let Some((_, with_outages)) = &self.saved {
+            saved.unrecorded.clone_from(&with_outages.unrecorded);
+        }
+        saved
+    }
+
+    /// Goes on where the session does.
+    fn follow(&mut self) {
+        let moved = self.folder.as_ref().and_then(|folder| folder.moved(&mut self.moves));
+        let Some(out) = moved else { return };
+        if let Some(log) = &mut self.log
+            && let Err(reason) = log.move_to(&out)
+        {
+            tracing::error!("{reason}; the session's log goes on where nobody finds it");
+        }
+        if let Some(name) = self.recording.file_name() {
+            self.recording = out.join(name);
+        }
+        if let Some((place, saved)) = &mut self.saved {
+            *place = out;
+            if let Err(reason) = saved.clone().plus(&self.totals).write(place) {
+                tracing::error!("{reason}");
+            }
+        }
     }
 
     /// The counts so far, for a session that is cut.
@@ -163,46 +296,125 @@ impl SessionWitness {
         }
     }
 
-    fn tell(&self, line: &LogLine) {
+    fn tell(&mut self, line: &LogLine) {
         let event = &line.event;
         self.note_link(event);
+        self.note_recorded(event);
         if let Some(room) = &self.room {
             room.line(line);
         }
         let name = self.name.as_deref().map(|name| format!("bed {name}: ")).unwrap_or_default();
-        if event.is_trouble() {
-            tracing::warn!("{name}{event}");
+        let (kind, essential) = (format!("{name}{}", event.kind()), event.is_essential());
+        let kind = kind.as_str();
+        if event.is_loss() {
+            tracing::error!(kind, essential, "{name}{event}");
+        } else if event.is_trouble() {
+            tracing::warn!(kind, essential, "{name}{event}");
         } else if matches!(event, SessionEvent::Ledger { .. } | SessionEvent::Status { .. }) {
-            tracing::debug!("{name}{event}");
+            tracing::debug!(kind, essential, "{name}{event}");
         } else {
-            tracing::info!("{name}{event}");
+            tracing::info!(kind, essential, "{name}{event}");
         }
     }
 
-    /// Of a bed that is one device's it is not told whose a new link is: the device stands for it.
-    fn note_link(&self, event: &SessionEvent) {
-        if self.name.is_some() {
-            return;
-        }
+    /// Devices stand for their links; a link that this program opens stands for itself until it is there.
+    fn note_link(&mut self, event: &SessionEvent) {
         match event {
-            SessionEvent::LinkUp { link } => self.health.link(link, true),
-            SessionEvent::LinkDown { link, .. } => self.health.link(link, false),
-            SessionEvent::CutOff { link, .. } => self.health.forget_link(link),
+            SessionEvent::LinkUp { link } => {
+                for dialed in self.dialed.iter_mut().filter(|dialed| dialed.leads_to(link)) {
+                    dialed.was_up = true;
+                    self.health.forget_link(&dialed.name);
+                }
+            }
+            SessionEvent::LinkDown { link, .. }
+                if self.dialed.iter().any(|dialed| dialed.name == *link && !dialed.was_up) =>
+            {
+                self.health.link(link, false);
+            }
+            SessionEvent::OwnRecording { link, .. } | SessionEvent::LinkClosed { link, .. } => {
+                self.health.forget_link(link);
+            }
             _ => {}
         }
+    }
+
+    /// A sensor that sends and is not recorded is an alarm for as long as it lasts.
+    fn note_recorded(&mut self, event: &SessionEvent) {
+        let text = event.to_string();
+        match event {
+            SessionEvent::NotRecorded { device, .. } => {
+                let until = Some(Instant::now() + NOT_RECORDED_FOR);
+                let told = NotRecorded { status: Status::Failing, text, until };
+                self.not_recorded.insert(device.clone(), told);
+            }
+            SessionEvent::LeftOut { device, channel, .. } => {
+                let key = format!("{device} {channel}");
+                let told = NotRecorded { status: Status::Degraded, text, until: None };
+                self.not_recorded.insert(key, told);
+            }
+            SessionEvent::Device { device, .. } | SessionEvent::OwnRecording { device, .. } => {
+                if self.not_recorded.remove(device).is_none() {
+                    return;
+                }
+            }
+            _ => return,
+        }
+        while self.not_recorded.len() > MAX_NOT_RECORDED {
+            self.not_recorded.pop_last();
+        }
+        self.tell_not_recorded();
+    }
+
+    fn tell_not_recorded(&self) {
+        let worst = self.not_recorded.values().map(|told| told.status).max();
+        let reasons: Vec<&str> = self.not_recorded.values().map(|t| t.text.as_str()).collect();
+        let condition = worst.map(|status| (status, reasons.join("; ")));
+        self.health.condition("not-recorded", condition);
+    }
+
+    /// A device that has long been gone is no alarm any more.
+    fn forget_not_recorded(&mut self) {
+        let (before, now) = (self.not_recorded.len(), Instant::now());
+        self.not_recorded.retain(|_, told| told.until.is_none_or(|until| now < until));
+        if self.not_recorded.len() != before {
+            self.tell_not_recorded();
+        }
+    }
+
+    fn note_device(&self, now: &DeviceTotals, arrivals: &Arrivals) {
+        let known = arrivals.devices.iter().find(|known| known.device == now.device);
+        let Some(known) = known.filter(|known| known.has_come) else { return };
+        if now.is_up || !known.has_ended {
+            self.health.link(&hex(now.device), now.is_up);
+        } else {
+            self.health.forget_link(&hex(now.device));
+        }
+    }
+
+    /// Devices that are not part of the session any more.
+    fn forget_devices(&mut self, totals: &Totals) {
+        let health = &self.health;
+        self.devices.retain(|known| {
+            let stays = totals.devices.iter().any(|device| device.device == known.last.device);
+            if !stays {
+                health.forget_link(&hex(known.last.device));
+            }
+            stays
+        });
     }
 
     fn write(&mut self, line: &LogLine) {
         let failure = self.log.as_mut().and_then(|log| log.write(line));
         if let Some(failure) = failure {
-            tracing::error!("{failure}; the session goes on without its log");
+            tracing::error!("{failure}; until it can, the session goes on without its log");
         }
     }
 
     /// What the pipeline and the recorder say of themselves.
     fn look(&mut self) {
+        self.follow();
         let turns = self.load.turns();
-        if turns != self.turns {
+        if turns != self.turns || self.only_recorded {
             self.turns = turns;
             self.health.heartbeat.touch();
         }
@@ -224,9 +436,16 @@ impl SessionWitness {
         if is_behind {
             self.note(SessionEvent::Overload { epochs_skipped: skipped });
         }
-        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(reason) = stopped {
-            self.note(SessionEvent::Recorder { recording: false, reason });
+        let reported = {
+            let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+            (std::mem::take(&mut reported.events), std::mem::take(&mut reported.unrecorded))
+        };
+        let (events, unrecorded) = reported;
+        events.into_iter().for_each(|event| self.note(event));
+        if let (false, Some((_, saved))) = (unrecorded.is_empty(), &mut self.saved) {
+            unrecorded.into_iter().for_each(|lost| add_outage(&mut saved.unrecorded, lost));
+            // Not with the next counts: a cut must not make it unknown.
+            self.unsaved = SAVE_EVERY;
         }
     }
 
@@ -235,7 +454,7 @@ impl SessionWitness {
     }
 
     /// A line of our own, at the time of the last one.
-    fn note(&mut self, event: SessionEvent) {
+    pub fn note(&mut self, event: SessionEvent) {
         let utc = format!("{:.3}", jiff::Timestamp::now());
         self.line(LogLine { session_s: self.session_s, utc, event });
     }
@@ -249,12 +468,38 @@ impl SessionWitness {
             self.devices.push(Device { meter: DeviceMeter::new(bed, now.device), last });
             self.devices.len() - 1
         });
-        if self.name.is_some() {
-            self.health.link(&hex(now.device), now.is_up);
-        }
         if let Some(device) = self.devices.get_mut(index) {
             device.count(now);
         }
+    }
+}
+
+impl Dialed {
+    /// Whether `link` is it, or a stream that it found.
+    fn leads_to(&self, link: &str) -> bool {
+        let rest = link.strip_prefix(self.name.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(" #"))
+    }
+}
+
+/// Tells how long the recording can go on; where that is too little, in a line as well.
+fn note_room(health: &Health, reported: &mut Reported, space: RecordingSpace) {
+    health.space(space);
+    if let Some(hours) = health.hours_left().filter(|&hours| space.is_short(hours))
+        && !std::mem::replace(&mut reported.told_room, true)
+    {
+        reported.note(SessionEvent::Room { hours });
+    }
+}
+
+fn add_outage(all: &mut Vec<Unrecorded>, lost: Unrecorded) {
+    let is_full = all.len() >= MAX_UNRECORDED;
+    match all.last_mut().filter(|_| is_full) {
+        Some(last) => {
+            last.to_s = lost.to_s;
+            last.samples += lost.samples;
+        }
+        None => all.push(lost),
     }
 }
 
@@ -295,14 +540,75 @@ impl Witness for SessionWitness {
     }
 
     fn totals(&mut self, totals: Totals) {
+        self.forget_devices(&totals);
         for device in totals.devices.iter().copied() {
             self.count(device);
+            self.note_device(&device, &totals.arrivals);
         }
+        self.health.arrivals(totals.arrivals.clone());
         if let Some(room) = &self.room {
             room.totals(&totals);
         }
         self.totals = totals;
+        self.forget_not_recorded();
         self.look();
         self.save();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::arrivals::DeviceArrivals;
+    use crate::service::health::{Beds, Limits};
+
+    /// Devices 1, 2 and so on: has it a link, has it said goodbye.
+    fn totals(devices: &[(bool, bool)]) -> Totals {
+        let mut totals = Totals::default();
+        for (device, &(is_up, has_ended)) in (1..).zip(devices) {
+            let samples = SampleLedger::default();
+            let (fast_ppm, offset_s, round_trip_s) = (None, None, None);
+            let counts = DeviceTotals { device, is_up, samples, fast_ppm, offset_s, round_trip_s };
+            totals.devices.push(counts);
+            let (has_come, age_s, channels) = (true, 0.0, vec![]);
+            let arrivals = DeviceArrivals { device, has_come, has_ended, age_s, channels };
+            totals.arrivals.devices.push(arrivals);
+        }
+        totals
+    }
+
+    #[test]
+    fn devices_stand_for_their_links() {
+        let beds = Arc::new(Beds::new(Limits::default()));
+        let watched = beds.begin("1", None);
+        let health = watched.health.clone();
+        let links = [Endpoint::Lsl("q".into()), Endpoint::TcpListen(([127, 0, 0, 1], 1).into())];
+        let mut witness = SessionWitness::new(None, health.clone(), None).with_links(&links);
+        let links = || (health.report().links_up, health.report().links);
+        let line = |witness: &mut SessionWitness, is_up: bool, link: &str| {
+            let (link, reason) = (link.to_owned(), String::new());
+            let event = match is_up {
+                true => SessionEvent::LinkUp { link },
+                false => SessionEvent::LinkDown { link, reason },
+            };
+            witness.line(LogLine { session_s: 0.0, utc: String::new(), event });
+        };
+        line(&mut witness, false, "lsl q");
+        assert_eq!(links(), (0, 1), "no such stream yet");
+        line(&mut witness, true, "lsl q #1");
+        assert_eq!(links(), (0, 0));
+        line(&mut witness, true, "tcp 127.0.0.1:9");
+        line(&mut witness, false, "tcp 127.0.0.1:9");
+        assert_eq!(links(), (0, 0), "a stranger's is no link of the session");
+        for (devices, expected) in [
+            (&[(true, false)][..], (1, 1)),
+            (&[(false, false)], (0, 1)),
+            (&[(true, false), (true, false)], (2, 2)),
+            (&[(false, true), (true, false)], (1, 1)),
+            (&[], (0, 0)),
+        ] {
+            witness.totals(totals(devices));
+            assert_eq!(links(), expected, "{devices:?}");
+        }
     }
 }

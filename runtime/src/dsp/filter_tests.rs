@@ -3,7 +3,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use sfm_models::manifest::Preprocessing;
 
-use super::super::{Conditioner, butterworth};
+use super::super::{Conditioner, GridPoints, butterworth};
 use super::*;
 
 /// Against scipy, in units of the signal's standard deviation.
@@ -97,9 +97,9 @@ fn conditioner_equals_filtfilt_and_interp() {
         let mut conditioner =
             Conditioner::new(golden.rate_hz, &preprocessing()).expect("valid rate");
         let mut output = Vec::new();
-        let mut take = |grid: u64, y: &[f32]| {
-            assert_eq!(grid, output.len() as u64);
-            output.extend_from_slice(y);
+        let mut take = |y: GridPoints<'_>| {
+            assert_eq!((y.first, y.bridged), (output.len() as u64, false));
+            output.extend_from_slice(y.values);
         };
         for (i, samples) in golden.input.chunks(77).enumerate() {
             conditioner.push(77 * i as u64, samples, &mut take);

@@ -12,7 +12,7 @@ pub mod normalize;
 pub mod patch;
 pub mod resample;
 
-pub use condition::Conditioner;
+pub use condition::{Conditioner, GridPoints};
 pub use normalize::{ChannelStats, RunningStats};
 pub use patch::PatchBuf;
 

@@ -8,12 +8,15 @@ use std::io::{Read, Seek};
 use std::ops::Range;
 
 use super::EdfError;
-use super::annotation::Tals;
+use super::annotation::{Tals, too_many};
 use super::record::RecordReader;
 
 /// Longest label and longest onset and duration make the longest declaration, bytes: up to seven
 /// digits and six decimals, 5 s to six decimals, text and label, separators.
 pub const DECLARATION_BYTES: usize = 15 + 1 + 8 + 1 + 15 + 16 + 2;
+
+/// Most stretches that a record may declare: it has one a channel, and merges what is close.
+const MAX_DECLARED: usize = 1 << 16;
 
 /// Why samples are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +74,7 @@ pub struct Sampling {
 /// label: in order of channel, then of time, without overlaps.
 ///
 /// # Errors
-/// [`EdfError::Io`].
+/// [`EdfError::Excess`] if it declares more than any recorder does; [`EdfError::Io`].
 pub fn missing<R: Read + Seek>(
     reader: &mut RecordReader<R>,
     record: u64,
@@ -90,6 +93,9 @@ pub fn missing<R: Read + Seek>(
                 let Some((reason, label)) = Reason::parse(&text) else { continue };
                 let Some(sampling) = channels.get(label) else { continue };
                 let samples = sampling.samples(tal.onset_s - record_onset_s, duration_s);
+                if found.len() == MAX_DECLARED {
+                    return Err(too_many("gaps in a record", MAX_DECLARED));
+                }
                 if !samples.is_empty() {
                     found.push(Missing { channel: sampling.channel, samples, reason });
                 }

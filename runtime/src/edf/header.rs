@@ -139,7 +139,9 @@ impl Header {
         let fixed: [u8; BLOCK_BYTES as usize] = read_fixed(input, file_bytes)?;
         let mut dirty = Dirty::default();
         let mut fields = Fields { rest: &fixed };
-        let sample_format = parse_version(fields.next(8))?;
+        let recognized = recognize(&fixed).ok_or_else(foreign)?;
+        let sample_format = recognized.sample_format;
+        let version = fields.next(8);
         let _patient = fields.next(80);
         let recording = field::text(fields.next(80));
         let (date, time) = (fields.next(8), fields.next(8));
@@ -159,6 +161,12 @@ impl Header {
         input.read_exact(&mut table)?;
 
         let mut warnings = Vec::new();
+        if !recognized.has_version {
+            let (format, version) = (recognized.name(), version.escape_ascii());
+            warnings.push(format!(
+                "version field '{version}' is not that of {format}; read as {format}, since all else in the header is"
+            ));
+        }
         if field::integer(header_bytes_field)
             .is_none_or(|(n, _)| i64::from(n) != header_bytes as i64)
         {
@@ -298,20 +306,63 @@ fn read_fixed<R: Read, const N: usize>(
     }
     let mut start = Vec::new();
     input.take(8).read_to_end(&mut start)?;
-    parse_version(&start)?;
+    recognize(&start).ok_or_else(foreign)?;
     Err(EdfError::Damaged(format!("it is cut: {file_bytes} of at least {N} bytes")))
 }
 
-fn parse_version(version: &[u8]) -> Result<SampleFormat, EdfError> {
-    match version {
-        [0xff, b'B', b'I', b'O', b'S', b'E', b'M', b'I'] => Ok(SampleFormat::I24),
-        [b'0', padding @ ..]
-            if padding.len() == 7 && padding.iter().all(|b| b" \0".contains(b)) =>
-        {
-            Ok(SampleFormat::I16)
+/// What the first bytes of a file say of its format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recognized {
+    sample_format: SampleFormat,
+    /// The version field is as specified.
+    has_version: bool,
+}
+
+impl Recognized {
+    fn name(self) -> &'static str {
+        match self.sample_format {
+            SampleFormat::I16 => "EDF",
+            SampleFormat::I24 => "BDF",
         }
-        _ => Err(EdfError::Foreign("its first eight bytes are not those of EDF or BDF".into())),
     }
+}
+
+/// Whether a file that begins with `head` is EDF or BDF: by its version field, and where that is
+/// another one, as some exports leave it, by the rest of the fixed header. Lists of numbers begin with
+/// a 0 too, but have lines.
+pub fn recognize(head: &[u8]) -> Option<Recognized> {
+    let by_version = match head {
+        [0xff, b'B', b'I', b'O', b'S', b'E', b'M', b'I', ..] => Some(SampleFormat::I24),
+        [b'0', rest @ ..] if rest.len() >= 7 && rest[..7].iter().all(|b| b" \0".contains(b)) => {
+            Some(SampleFormat::I16)
+        }
+        _ => None,
+    };
+    let by_geometry = geometry_format(head);
+    let is_text = by_geometry.is_none() && head.contains(&b'\n');
+    match (by_version, by_geometry) {
+        (Some(sample_format), _) if !is_text => {
+            Some(Recognized { sample_format, has_version: true })
+        }
+        (None, Some(sample_format)) => Some(Recognized { sample_format, has_version: false }),
+        _ => None,
+    }
+}
+
+/// The format by what the fixed header says of its own length: no other file repeats the number of its
+/// signals in it.
+fn geometry_format(head: &[u8]) -> Option<SampleFormat> {
+    let integer = |place: std::ops::Range<usize>| Some(field::integer(head.get(place)?)?.0);
+    let (header_bytes, signals) = (integer(184..192)?, integer(252..256)?);
+    let is_header = (1..=MAX_SIGNALS).contains(&signals)
+        && i64::from(header_bytes) == BLOCK_BYTES as i64 * (1 + i64::from(signals));
+    let is_bdf =
+        head.get(192..236).is_some_and(|r| r.starts_with(b"24BIT") || r.starts_with(b"BDF"));
+    is_header.then_some(if is_bdf { SampleFormat::I24 } else { SampleFormat::I16 })
+}
+
+fn foreign() -> EdfError {
+    EdfError::Foreign("it does not begin with a header of EDF or BDF".into())
 }
 
 fn parse_record_duration(bytes: &[u8], dirty: &mut Dirty) -> Result<f64, EdfError> {

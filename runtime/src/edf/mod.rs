@@ -12,6 +12,7 @@ pub mod field;
 pub mod gap;
 pub mod header;
 mod hypnogram;
+pub mod onset;
 pub mod record;
 pub mod writer;
 
@@ -31,6 +32,9 @@ pub enum EdfError {
     /// An EDF header that is cut, contradictory or beyond any recorder: export the file again.
     #[error("has a damaged EDF header: {0}")]
     Damaged(String),
+    /// More than any recording holds, and more than memory is given to: with the limit.
+    #[error("holds more than is read: {0}")]
+    Excess(String),
     /// What was to be written does not fit the format.
     #[error("cannot be written as EDF: {0}")]
     Unwritable(String),

@@ -1,8 +1,9 @@
 //! Writing EDF, EDF+ and BDF by streaming. Every record is written whole, then counted in the
-//! header at once: pyedflib, MNE and edfio all open a file with one record more than its header
-//! counts, so one killed at any moment opens. A recording of a live session says -1 instead until
-//! it is finished, as the specification has it. Never writes anything that identifies a person.
-//! Refuses samples and texts that do not fit.
+//! header at once: pyedflib, MNE and edfio all open a file with more records than its header
+//! counts, so one killed at any moment opens. The records of a live session are counted when its
+//! recorder knows that they are on the disk, so that a power cut never leaves a count of records
+//! that are not there. Never writes anything that identifies a person. Refuses samples and texts
+//! that do not fit.
 
 use std::io::{Seek, SeekFrom, Write};
 
@@ -71,10 +72,27 @@ pub struct EdfWriter<W> {
     next_onset_s: f64,
     header_bytes: u64,
     record_count: u64,
-    /// The header counts every record at once, and not only at the end.
+    /// The header counts every record at once, and not only when it is asked to.
     counts_at_once: bool,
     has_holes: bool,
+    /// The header of an open recording says EDF+D.
+    says_holes: bool,
     record: Vec<u8>,
+}
+
+/// How far a recording was written, to go back to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WriterPlace {
+    record_count: u64,
+    next_onset_s: f64,
+    has_holes: bool,
+}
+
+impl WriterPlace {
+    /// Records before it.
+    pub fn record_count(&self) -> u64 {
+        self.record_count
+    }
 }
 
 impl<W: Write + Seek> EdfWriter<W> {
@@ -89,8 +107,9 @@ impl<W: Write + Seek> EdfWriter<W> {
     }
 
     /// Writes the header of a recording that is open: its number of records is -1 until
-    /// [`EdfWriter::finish`], which also makes an EDF+D file without holes EDF+C, since more
-    /// readers take that. `equipment` is the name of what records, without spaces.
+    /// [`EdfWriter::count_records`] or [`EdfWriter::finish`], and it says EDF+C, which more readers
+    /// take, until the first hole makes it EDF+D. `equipment` is the name of what records, without
+    /// spaces.
     ///
     /// # Errors
     /// As [`EdfWriter::new`].
@@ -99,7 +118,14 @@ impl<W: Write + Seek> EdfWriter<W> {
         spec: &RecordingSpec,
         equipment: &str,
     ) -> Result<Self, EdfError> {
-        output.write_all(&header_bytes(spec, equipment)?)?;
+        let begun = RecordingSpec {
+            continuity: match spec.continuity {
+                Continuity::Discontinuous => Continuity::Continuous,
+                other => other,
+            },
+            ..spec.clone()
+        };
+        output.write_all(&header_bytes(&begun, equipment)?)?;
         output.flush()?;
         Ok(Self { counts_at_once: false, ..Self::behind_header(output, spec) })
     }
@@ -111,14 +137,61 @@ impl<W: Write + Seek> EdfWriter<W> {
         Self { record_count, next_onset_s, has_holes, ..Self::behind_header(output, spec) }
     }
 
-    /// Makes the header that of an open recording again, as [`EdfWriter::open_ended`] writes it.
+    /// Makes the header that of an open recording again, with the records that are there.
     ///
     /// # Errors
     /// [`EdfError::Io`].
     pub fn leave_open(&mut self) -> Result<(), EdfError> {
         self.counts_at_once = false;
-        self.write_record_count(-1)?;
-        self.write_continuity(b"D")
+        self.count_records()?;
+        self.says_holes = self.has_holes;
+        self.write_continuity(if self.has_holes { b"D" } else { b"C" })
+    }
+
+    /// Counts the records so far in the header of an open recording. Call it when they are on the
+    /// disk.
+    ///
+    /// # Errors
+    /// [`EdfError::Io`].
+    pub fn count_records(&mut self) -> Result<(), EdfError> {
+        let none_yet = self.record_count == 0;
+        self.write_record_count(if none_yet { -1 } else { self.record_count as i64 })
+    }
+
+    /// Makes the header of an open recording say EDF+D. [`EdfWriter::write_record_at`] does so, too;
+    /// who syncs in between makes sure that no hole is ever behind a header that denies it.
+    ///
+    /// # Errors
+    /// [`EdfError::Io`].
+    pub fn declare_holes(&mut self) -> Result<(), EdfError> {
+        if !self.says_holes && !self.counts_at_once {
+            self.write_continuity(b"D")?;
+            self.says_holes = true;
+        }
+        Ok(())
+    }
+
+    /// How far it is written.
+    pub fn place(&self) -> WriterPlace {
+        let Self { record_count, next_onset_s, has_holes, .. } = *self;
+        WriterPlace { record_count, next_onset_s, has_holes }
+    }
+
+    /// Goes back to where it was: the next record takes the place of the one that followed.
+    pub fn go_back(&mut self, place: WriterPlace) {
+        let WriterPlace { record_count, next_onset_s, has_holes } = place;
+        (self.record_count, self.next_onset_s, self.has_holes) =
+            (record_count, next_onset_s, has_holes);
+    }
+
+    /// Goes on in `output`, a copy of what was written so far; returns the output before it.
+    pub fn replace_output(&mut self, output: W) -> W {
+        std::mem::replace(&mut self.output, output)
+    }
+
+    /// Whether a record that starts at `onset_s` is behind a hole.
+    pub fn is_behind_hole(&self, onset_s: f64) -> bool {
+        onset_s != self.next_onset_s
     }
 
     /// Writes the header of an EDF+C file without signals and with room for `annotation_bytes` in
@@ -163,6 +236,7 @@ impl<W: Write + Seek> EdfWriter<W> {
             record_count: 0,
             counts_at_once: true,
             has_holes: false,
+            says_holes: false,
             record: Vec::new(),
         }
     }
@@ -181,6 +255,11 @@ impl<W: Write + Seek> EdfWriter<W> {
     pub fn record_bytes(&self) -> u64 {
         let samples: usize = self.samples_per_record.iter().sum();
         (samples * self.sample_format.bytes() + self.annotation_bytes) as u64
+    }
+
+    /// Bytes before the first record.
+    pub fn header_bytes(&self) -> u64 {
+        self.header_bytes
     }
 
     /// Bytes of the header and the whole records.
@@ -224,6 +303,9 @@ impl<W: Write + Seek> EdfWriter<W> {
         self.record.clear();
         self.push_samples(samples)?;
         self.push_annotations(onset_s, annotations)?;
+        if self.is_behind_hole(onset_s) {
+            self.declare_holes()?;
+        }
         // By count and not at the end: a record that a full disk cut short is written over.
         self.output.seek(SeekFrom::Start(self.whole_bytes()))?;
         self.output.write_all(&self.record)?;
@@ -242,9 +324,6 @@ impl<W: Write + Seek> EdfWriter<W> {
     /// [`EdfError::Io`].
     pub fn finish(mut self) -> Result<W, EdfError> {
         if !self.counts_at_once {
-            if self.continuity == Continuity::Discontinuous && !self.has_holes {
-                self.write_continuity(b"C")?;
-            }
             self.write_record_count(self.record_count as i64)?;
         }
         self.output.flush()?;

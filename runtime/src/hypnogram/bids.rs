@@ -7,9 +7,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 use sfm_models::SleepStage;
 
-use super::table::Table;
-use super::{Scoring, Stages};
-use crate::staging::EPOCH_S;
+use super::{EPOCH_S, Stages};
 
 /// The text of an epoch that is not scored.
 const UNSCORED: &str = "Sleep stage ?";
@@ -50,13 +48,5 @@ pub fn sidecar() -> Value {
             ),
             "Levels": levels,
         },
-    })
-}
-
-/// Reads the events that are stages.
-pub(super) fn read(table: &Table<'_>) -> Result<Scoring, String> {
-    let [onset, duration, name] = table.columns(["onset", "duration", "trial_type"])?;
-    table.stretches_among_events("BIDS events", name, |row| {
-        Ok((row.seconds(onset)?, row.duration_s(duration)?))
     })
 }

@@ -1,16 +1,18 @@
 //! Luna's `.annot` (zzz.bwh.harvard.edu/luna/ref/annotations): tab-delimited `class`, `instance`,
 //! `channel`, `start`, `stop`, `meta`, times in seconds behind the start of the EDF, `.` for what
-//! there is not. Read: also with fewer columns, without names, with a `+length` as stop and with
-//! elapsed times `0+hh:mm:ss`; clock times are refused, since the file does not say the start.
+//! there is not. Read: also with fewer columns, without names, with a `+length` or `...` (until the
+//! next) as stop, with elapsed times `0+hh:mm:ss`, epochs `e:N` and times of day.
 
 use std::fmt::Write;
 
 use sfm_models::SleepStage;
 
-use super::names::shown;
-use super::table::{self, Row, Table};
-use super::{Scoring, Stages};
-use crate::staging::EPOCH_S;
+use super::columns::{self, Columns, Scaled};
+use super::rows::{self, Dialect};
+use super::table::Table;
+use super::{EPOCH_S, ReadOptions, Scoring, Stages};
+
+const DIALECT: Dialect = Dialect::plain("a Luna .annot file");
 
 /// The night as an `.annot` file, an epoch a line.
 pub fn text(stages: &Stages) -> String {
@@ -27,55 +29,20 @@ pub fn text(stages: &Stages) -> String {
     text
 }
 
-/// Reads a table with columns `class`, `start`, `stop`.
-pub(super) fn read(table: &Table<'_>) -> Result<Scoring, String> {
-    let [class, start, stop] = table.columns(["class", "start", "stop"])?;
-    read_columns(table, class, start, stop)
+/// With its columns' names, or by the marks of a table without.
+pub(super) fn is_it(table: &Table) -> bool {
+    table.has(&["class", "start", "stop"]) || columns::is_luna(table)
 }
 
-/// Reads a table without names, of as many columns as Luna writes.
-pub(super) fn read_unnamed(table: &Table<'_>) -> Result<Scoring, String> {
-    match table.width() {
-        3 => read_columns(table, 0, 1, 2),
-        4 => read_columns(table, 0, 2, 3),
-        _ => read_columns(table, 0, 3, 4),
-    }
-}
-
-fn read_columns(
-    table: &Table<'_>,
-    class: usize,
-    start: usize,
-    stop: usize,
-) -> Result<Scoring, String> {
-    table.stretches_among_events("a Luna .annot file", class, |row: &Row<'_>| {
-        let onset_s = time_s(row.text(start)?).map_err(|e| row.refused(e))?;
-        let text = row.text(stop)?;
-        let duration_s = match text.strip_prefix('+') {
-            Some(length) => table::seconds(length).map_err(|e| row.refused(e))?,
-            None => time_s(text).map_err(|e| row.refused(e))? - onset_s,
-        };
-        if duration_s < 0.0 {
-            return Err(row.refused("it stops before it starts"));
+/// Reads the classes that are stages.
+pub(super) fn read(table: &Table, options: &ReadOptions) -> Result<Scoring, String> {
+    let place = |name| table.column(name).map(|column| Scaled { column, unit_s: 1.0 });
+    let columns = match (place("class"), place("start"), place("stop")) {
+        (Some(class), Some(start), stop) => {
+            let event = Some(class.column);
+            Columns { starts: vec![start], stop, event, ..Columns::default() }
         }
-        Ok((onset_s, duration_s))
-    })
-}
-
-/// Seconds, or hours, minutes and seconds since the start behind `0+`.
-fn time_s(text: &str) -> Result<f64, String> {
-    let Some(clock) = text.strip_prefix("0+") else {
-        return match text.contains(':') {
-            true => Err(format!(
-                "'{}' is a time of day; write the file with elapsed seconds",
-                shown(text)
-            )),
-            false => table::seconds(text),
-        };
+        _ => Columns::of_luna(table),
     };
-    let mut parts = clock.split(':').map(|part| part.parse::<f64>().ok());
-    match (parts.next().flatten(), parts.next().flatten(), parts.next().flatten(), parts.next()) {
-        (Some(h), Some(m), Some(s), None) => table::within_a_week(h * 3600.0 + m * 60.0 + s),
-        _ => Err(format!("'{}' is no time 0+hh:mm:ss", shown(text))),
-    }
+    rows::read_columns(table, columns, &DIALECT, options)
 }

@@ -6,10 +6,11 @@ use std::fmt::Write;
 
 use sfm_models::SleepStage;
 
+use super::draft::{Draft, Entry, Place};
+use super::time::{self, Moment};
 use super::xml::Element;
-use super::{Scoring, Stages, Stretch, runs, stage_named, table};
+use super::{EPOCH_S, ReadOptions, Scoring, Stages, Start, Timing, runs, stage_named};
 use crate::edf::DateTime;
-use crate::staging::EPOCH_S;
 
 /// The root element.
 pub(super) const ROOT: &str = "PSGAnnotation";
@@ -54,43 +55,71 @@ fn concept(stage: Option<SleepStage>) -> &'static str {
     }
 }
 
+/// What an event says.
+#[derive(Default)]
+struct ScoredEvent<'a> {
+    kind: Option<&'a Element>,
+    concept: Option<&'a Element>,
+    start: Option<&'a Element>,
+    duration: Option<&'a Element>,
+    clock: Option<&'a Element>,
+}
+
 /// Reads the events that are stages.
-pub(super) fn read(elements: &[Element]) -> Result<Scoring, String> {
-    let mut stretches = Vec::new();
-    // What was said inside the event that is open.
-    let (mut kind, mut concept, mut start, mut duration) = (None, None, None, None);
+pub(super) fn read(elements: &[Element], _: &ReadOptions) -> Result<Scoring, String> {
+    let mut draft = Draft::new("NSRR XML", Timing::Seconds);
+    let mut event = ScoredEvent::default();
     for element in elements {
-        match element.name.as_str() {
-            "EventType" => kind = Some(element),
-            "EventConcept" => concept = Some(element),
-            "Start" => start = Some(element),
-            "Duration" => duration = Some(element),
+        match element.local_name() {
+            "EventType" => event.kind = Some(element),
+            "EventConcept" => event.concept = Some(element),
+            "Start" => event.start = Some(element),
+            "Duration" => event.duration = Some(element),
+            "ClockTime" => event.clock = Some(element),
             "ScoredEvent" => {
-                let said = (kind.take(), concept.take(), start.take(), duration.take());
-                stretches.extend(stage(element, said)?);
+                let event = std::mem::take(&mut event);
+                if let Some(clock) = event.recording_start() {
+                    draft.start = clock_of(&clock.text).map(Start::Clock);
+                }
+                draft.entries.extend(event.stage(element)?);
             }
             _ => {}
         }
     }
-    Scoring::of("NSRR XML", stretches)
+    draft.finish()
 }
 
-type Said<'a> =
-    (Option<&'a Element>, Option<&'a Element>, Option<&'a Element>, Option<&'a Element>);
+/// The time of day in `00.00.00 22.30.00`; the date is always anonymous, and a time of zeros says
+/// that it is not known.
+fn clock_of(text: &str) -> Option<f64> {
+    let moment = Moment::parse(text.split_whitespace().last()?)?;
+    (moment.s > 0.0).then_some(moment.s)
+}
 
-/// The stage an event says; `None` for an event of another type.
-fn stage(event: &Element, said: Said<'_>) -> Result<Option<Stretch>, String> {
-    let (kind, concept, start, duration) = said;
-    if !kind.is_some_and(|kind| kind.text.split('|').any(|part| part == "Stages")) {
-        return Ok(None);
+impl<'a> ScoredEvent<'a> {
+    fn recording_start(&self) -> Option<&'a Element> {
+        let concept = self.concept?;
+        concept.text.eq_ignore_ascii_case("Recording Start Time").then_some(self.clock).flatten()
     }
-    let (Some(concept), Some(start), Some(duration)) = (concept, start, duration) else {
-        return Err(event.refused("a stage without EventConcept, Start or Duration"));
-    };
-    let time = |element: &Element| table::seconds(&element.text).map_err(|e| element.refused(e));
-    Ok(Some(Stretch {
-        onset_s: time(start)?,
-        duration_s: time(duration)?.max(0.0),
-        stage: stage_named(&concept.text).map_err(|e| concept.refused(e))?,
-    }))
+
+    /// The stage that it is; `None` for an event of another type.
+    fn stage(&self, whole: &Element) -> Result<Option<Entry>, String> {
+        let is_stage = |kind: &Element| kind.text.split('|').any(|part| part == "Stages");
+        if !self.kind.is_some_and(is_stage) {
+            return Ok(None);
+        }
+        let (Some(concept), Some(start), Some(duration)) =
+            (self.concept, self.start, self.duration)
+        else {
+            return Err(whole.refused("a stage without EventConcept, Start or Duration"));
+        };
+        let time = |element: &Element| time::seconds(&element.text).map_err(|e| element.refused(e));
+        let (onset_s, duration_s) = (time(start)?, time(duration)?);
+        Ok(Some(Entry {
+            place: Place::Line(concept.line),
+            onset_s,
+            end_s: Some(onset_s + duration_s.max(0.0)),
+            stage: stage_named(&concept.text).map_err(|e| concept.refused(e))?,
+        }))
+    }
 }

@@ -4,10 +4,10 @@
 
 use sfm_models::SleepStage;
 
-use super::names::shown;
+use super::codes::{Decoder, RK};
+use super::draft::{Draft, Place};
 use super::xml::Element;
-use super::{Scoring, Stages, table};
-use crate::staging::EPOCH_S;
+use super::{EPOCH_S, EpochLength, MAX_S, ReadOptions, Scoring, Stages, Timing, time};
 
 /// The root element.
 pub(super) const ROOT: &str = "CMPStudyConfig";
@@ -34,38 +34,35 @@ pub fn text(stages: &Stages) -> String {
 }
 
 /// Reads the stages, of epochs as long as the file says.
-pub(super) fn read(elements: &[Element]) -> Result<Scoring, String> {
+pub(super) fn read(elements: &[Element], options: &ReadOptions) -> Result<Scoring, String> {
+    let mut draft = Draft::new("Profusion XML", Timing::EpochNumber);
+    let mut decoder = Decoder::defined(options.codes.as_ref(), &RK);
+    let mut epoch = EpochLength {
+        s: options.epoch_s.unwrap_or(EPOCH_S),
+        is_assumed: options.epoch_s.is_none(),
+    };
     let mut stages = Vec::new();
-    let mut epoch_s = EPOCH_S;
     for element in elements {
-        match element.name.as_str() {
-            "EpochLength" => epoch_s = epoch_length(element)?,
-            "SleepStage" => stages.push(stage(element)?),
+        match element.local_name() {
+            "EpochLength" => epoch = EpochLength { s: epoch_length(element)?, is_assumed: false },
+            "SleepStage" => {
+                let stage = decoder.stage(&element.text).map_err(|e| element.refused(e))?;
+                stages.push((Place::Line(element.line), stage));
+            }
             _ => {}
         }
     }
-    if stages.len() as f64 * epoch_s > super::MAX_S {
+    if stages.len() as f64 * epoch.s > MAX_S {
         return Err(format!("{} epochs are more than a week", stages.len()));
     }
-    Scoring::of_epochs("Profusion XML", epoch_s, stages)
+    draft.push_epochs(0.0, epoch, stages);
+    draft.finish()
 }
 
 fn epoch_length(element: &Element) -> Result<f64, String> {
-    let seconds = table::seconds(&element.text).map_err(|e| element.refused(e))?;
+    let seconds = time::seconds(&element.text).map_err(|e| element.refused(e))?;
     if seconds < 1.0 {
         return Err(element.refused(format!("epochs of {seconds} s")));
     }
     Ok(seconds)
-}
-
-fn stage(element: &Element) -> Result<Option<SleepStage>, String> {
-    Ok(match element.text.as_str() {
-        "0" => Some(SleepStage::Wake),
-        "1" => Some(SleepStage::N1),
-        "2" => Some(SleepStage::N2),
-        "3" | "4" => Some(SleepStage::N3),
-        "5" => Some(SleepStage::Rem),
-        "6" | "9" => None,
-        other => return Err(element.refused(format!("'{}' is no sleep stage", shown(other)))),
-    })
 }

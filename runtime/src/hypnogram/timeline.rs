@@ -4,8 +4,7 @@
 use maud::{Markup, html};
 use sfm_models::SleepStage;
 
-use super::{Stages, runs};
-use crate::staging::EPOCH_S;
+use super::{EPOCH_S, Stages, runs};
 
 const WIDTH: f64 = 1200.0;
 /// Room for names at the left, and at the right.

@@ -9,11 +9,10 @@ use std::io;
 use npyz::WriterBuilder;
 use sfm_models::SleepStage;
 
-use super::table::Table;
-use super::{MAX_S, Scoring, Stages, runs};
-use crate::staging::EPOCH_S;
+use super::codes::{Decoder, USLEEP};
+use super::draft::{Draft, Place};
+use super::{EPOCH_S, EpochLength, MAX_S, ReadOptions, Scoring, Stages, Timing, runs};
 
-const FORMAT: &str = "a U-Sleep table";
 /// More opening brackets than the header of a NumPy array of stages has.
 const MAX_BRACKETS: usize = 4;
 
@@ -49,19 +48,9 @@ pub fn npy(stages: &Stages) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a `.tsv` file.
-pub(super) fn read_tsv(table: &Table<'_>) -> Result<Scoring, String> {
-    table.stretches(FORMAT, table.columns(["init_sec", "duration_sec", "stage"])?)
-}
-
-/// Reads an `.ids` file.
-pub(super) fn read_ids(table: &Table<'_>) -> Result<Scoring, String> {
-    table.stretches(FORMAT, [0, 1, 2])
-}
-
 /// Reads an array of whole numbers, [epochs] or [epochs, 1]; YASA's -1 (artifact) and -2 (unscored)
 /// are known too.
-pub(super) fn read_npy(bytes: &[u8]) -> Result<Scoring, String> {
+pub(super) fn read_npy(bytes: &[u8], options: &ReadOptions) -> Result<Scoring, String> {
     let damaged = |e: io::Error| format!("is a damaged NumPy file: {e}");
     if brackets(bytes) > MAX_BRACKETS {
         return Err("is a NumPy file, but its header is none of an array of stages".into());
@@ -72,20 +61,24 @@ pub(super) fn read_npy(bytes: &[u8]) -> Result<Scoring, String> {
         [epochs] | [epochs, 1] => *epochs,
         _ => return Err(format!("is an array of shape {shape:?}, not [epochs] or [epochs, 1]")),
     };
-    if epochs as f64 * EPOCH_S > MAX_S {
+    let epoch = EpochLength {
+        s: options.epoch_s.unwrap_or(EPOCH_S),
+        is_assumed: options.epoch_s.is_none(),
+    };
+    if epochs as f64 * epoch.s > MAX_S {
         return Err(format!("{epochs} epochs are more than a week"));
     }
-    let numbers = whole_numbers(npy)?;
-    let stages = (0..).zip(numbers).map(|(epoch, number)| {
-        let number = number.map_err(damaged)?;
-        match number {
-            -2 | -1 | 5 | 6 => Ok(None),
-            0..=4 => Ok(SleepStage::ALL.get(number as usize).copied()),
-            _ => Err(format!("epoch {epoch}: {number} is no sleep stage")),
-        }
-    });
-    let stages = stages.collect::<Result<Vec<_>, String>>()?;
-    Scoring::of_epochs("a NumPy array of stages", EPOCH_S, stages)
+    let mut decoder = Decoder::new(options.codes.as_ref(), &USLEEP);
+    let mut stages = Vec::new();
+    for (index, number) in whole_numbers(npy)?.enumerate() {
+        let place = Place::Index(index);
+        let number = number.map_err(damaged)?.to_string();
+        stages.push((place, decoder.stage(&number).map_err(|e| place.refused(0.0, e))?));
+    }
+    let mut draft = Draft::new("a NumPy array of stages", Timing::RowNumber);
+    draft.push_epochs(0.0, epoch, stages);
+    draft.code = decoder.finish();
+    draft.finish()
 }
 
 /// Opening brackets in the header: a dictionary with the shape in it has two. The parser takes for

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::fallback::Fallback;
+use super::graph_check;
 use super::onnxruntime::{self, Device, OrtSession};
 use super::tract::TractSession;
 use super::{InferError, Session};
@@ -35,10 +37,11 @@ pub enum Engine {
 /// An engine and the line that explains it.
 #[derive(Debug, Clone)]
 pub struct Backend {
-    /// The engine.
+    /// The engine that was chosen.
     pub engine: Engine,
-    /// What was chosen, on which device, and why the better one was not.
-    pub why: String,
+    why: String,
+    /// tract takes over if the engine fails.
+    fallback: Option<Arc<Fallback>>,
 }
 
 /// The asked-for backend cannot be had: one sentence with the reason and what to do.
@@ -47,7 +50,7 @@ pub struct Backend {
 pub struct BackendError(String);
 
 impl Backend {
-    /// Chooses an engine for `threads` worker threads.
+    /// Chooses an engine for `threads` worker threads. With `auto`, tract takes over if CUDA fails later.
     ///
     /// # Errors
     /// [`BackendError`] if a backend asked for by name is not usable; `auto` never fails.
@@ -58,20 +61,40 @@ impl Backend {
             BackendChoice::Cuda => Self::cuda().map_err(|reason| {
                 BackendError(format!("--backend cuda is not usable: {reason}; use --backend auto"))
             }),
-            BackendChoice::Auto => Ok(Self::cuda()
-                .unwrap_or_else(|reason| Self::tract(threads, format!("no CUDA: {reason}")))),
+            BackendChoice::Auto => Ok(match Self::cuda() {
+                Ok(cuda) => Self { fallback: Some(Fallback::new(threads)), ..cuda },
+                Err(reason) => Self::tract(threads, format!("no CUDA: {reason}")),
+            }),
         }
+    }
+
+    /// Has `tell` take the line that says that another engine took over, instead of the log. Before the
+    /// first graph is loaded.
+    #[must_use]
+    pub fn telling(self, tell: fn(&str)) -> Self {
+        Self { fallback: self.fallback.map(|fallback| fallback.telling(tell)), ..self }
+    }
+
+    /// What runs the graphs, on which device, and why the better one does not.
+    pub fn why(&self) -> &str {
+        self.failure().unwrap_or(&self.why)
+    }
+
+    /// What took over because the engine that was chosen failed, and why.
+    pub fn failure(&self) -> Option<&str> {
+        self.fallback.as_ref()?.failure()
     }
 
     fn tract(threads: usize, reason: String) -> Self {
         let why = format!("tract on the CPU, {threads} thread(s) ({reason})");
-        Self { engine: Engine::Tract, why }
+        Self { engine: Engine::Tract, why, fallback: None }
     }
 
     fn onnx_runtime_cpu(threads: usize) -> Result<Self, String> {
         onnxruntime::environment()?;
         let why = format!("ONNX Runtime on the CPU, {threads} thread(s) (asked for)");
-        Ok(Self { engine: Engine::OnnxRuntime(Device::Cpu { workers: threads }), why })
+        let engine = Engine::OnnxRuntime(Device::Cpu { workers: threads });
+        Ok(Self { engine, why, fallback: None })
     }
 
     fn cuda() -> Result<Self, String> {
@@ -79,23 +102,30 @@ impl Backend {
         // A library without CUDA, or CUDA without cuDNN, shows only when a graph is loaded.
         OrtSession::load("probe", &probe_graph(), Device::Cuda(0)).map_err(|e| e.reason)?;
         let why = format!("ONNX Runtime with CUDA on GPU 0, {gpu}");
-        Ok(Self { engine: Engine::OnnxRuntime(Device::Cuda(0)), why })
+        Ok(Self { engine: Engine::OnnxRuntime(Device::Cuda(0)), why, fallback: None })
     }
 
     /// Loads graph `name` from the ONNX file `onnx`.
     ///
     /// # Errors
-    /// [`InferError`] if the engine refuses the graph.
+    /// [`InferError`] if the graph is none that a bundle has, or the engine refuses it.
     pub fn load(&self, name: &str, onnx: &[u8]) -> Result<Arc<dyn Session>, InferError> {
-        Ok(match self.engine {
-            Engine::Tract => Arc::new(TractSession::load(name, onnx)?),
-            Engine::OnnxRuntime(device) => Arc::new(OrtSession::load(name, onnx, device)?),
-        })
+        graph_check::check(name, onnx)?;
+        let load = || -> Result<Arc<dyn Session>, InferError> {
+            Ok(match self.engine {
+                Engine::Tract => Arc::new(TractSession::load(name, onnx)?),
+                Engine::OnnxRuntime(device) => Arc::new(OrtSession::load(name, onnx, device)?),
+            })
+        };
+        match &self.fallback {
+            Some(fallback) => fallback.load(name, onnx, load),
+            None => load(),
+        }
     }
 }
 
 /// The smallest ONNX model there is: `y = Identity(x)`.
-fn probe_graph() -> Vec<u8> {
+pub(super) fn probe_graph() -> Vec<u8> {
     use prost::Message;
     use tract_onnx::pb;
     let value = |name: &str| {

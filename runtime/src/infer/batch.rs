@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{InferError, Input, Session};
+use super::{Fault, InferError, Input, Session};
 
 /// Calls of one batch. Few sizes: an engine may compile a plan for each.
 pub const SIZES: [usize; 4] = [1, 2, 4, 8];
@@ -195,7 +195,7 @@ impl Call {
             State::Done(result) => result,
             // Its batch always ends before a call asks.
             State::Waiting | State::Leads => {
-                Err(InferError::new("", "the batches", "a call was left out"))
+                Err(InferError::new("", "the batches", Fault::Engine, "a call was left out"))
             }
         }
     }
@@ -225,7 +225,8 @@ impl Drop for Lead<'_> {
     fn drop(&mut self) {
         // Of a batch that broke down; empty else.
         let reason = "the batch broke down";
-        self.end(Err(InferError::new(&self.session.name, "the batches", reason)));
+        let name = &self.session.name;
+        self.end(Err(InferError::new(name, "the batches", Fault::Engine, reason)));
         let mut queues = self.session.queues();
         let Some(queue) = queues.get_mut(self.key) else { return };
         match queue.waiting.front() {

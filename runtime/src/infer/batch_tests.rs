@@ -17,7 +17,7 @@ impl Session for Doubling {
         for call in 0..shape[0] {
             let x = &x[call * x_length..][..x_length];
             if x.contains(&-1.0) {
-                return Err(InferError::new("doubling", "the test", "minus one"));
+                return Err(InferError::refused("doubling", "the test", "minus one"));
             }
             assert!(!x.contains(&-2.0), "minus two");
             let sum: f32 = m[call * m_length..][..m_length].iter().sum();

@@ -10,7 +10,7 @@ use ort::session::SessionInputValue;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 
-use super::{InferError, Input, Session, copy_output};
+use super::{Fault, InferError, Input, Session, copy_output, guarded};
 
 const ENGINE: &str = "ONNX Runtime";
 
@@ -92,15 +92,15 @@ impl OrtSession {
     /// [`InferError`] if the library is missing, the device cannot be used (never a silent
     /// fall-back to the CPU) or the graph is refused.
     pub fn load(name: &str, onnx: &[u8], device: Device) -> Result<Self, InferError> {
-        let environment = environment().map_err(|e| InferError::new(name, ENGINE, e))?;
+        let environment = guarded(name, ENGINE, Fault::Engine, environment)?;
         let count = match device {
             Device::Cpu { workers } => workers.max(1),
             Device::Cuda(_) => 1,
         };
-        let workers = (0..count)
-            .map(|_| Ok(Mutex::new(commit(environment, onnx, device)?)))
-            .collect::<ort::Result<Vec<_>>>()
-            .map_err(|e| InferError::new(name, ENGINE, e))?;
+        let load = |_| commit(environment, onnx, device).map(Mutex::new);
+        let workers = guarded(name, ENGINE, Fault::Graph, || {
+            (0..count).map(load).collect::<ort::Result<Vec<_>>>().map_err(|e| e.to_string())
+        })?;
         Ok(Self { name: name.to_owned(), workers })
     }
 
@@ -166,6 +166,8 @@ fn commit(environment: &Environment, onnx: &[u8], device: Device) -> ort::Result
 
 impl Session for OrtSession {
     fn run(&self, inputs: &[Input<'_>], outputs: &mut [&mut [f32]]) -> Result<(), InferError> {
-        self.try_run(inputs, outputs).map_err(|e| InferError::new(&self.name, ENGINE, e))
+        guarded(&self.name, ENGINE, Fault::Engine, || {
+            self.try_run(inputs, outputs).map_err(|e| e.to_string())
+        })
     }
 }

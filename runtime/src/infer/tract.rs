@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tract_onnx::prelude::*;
 
-use super::{InferError, Input, Session, copy_output};
+use super::{Fault, InferError, Input, Session, copy_output, guarded};
 
 const ENGINE: &str = "tract";
 
@@ -24,11 +24,13 @@ impl TractSession {
     /// # Errors
     /// [`InferError`] if tract cannot parse it.
     pub fn load(name: &str, onnx: &[u8]) -> Result<Self, InferError> {
-        let model = tract_onnx::onnx()
-            .with_ignore_output_shapes(true)
-            .with_ignore_value_info(true)
-            .model_for_read(&mut std::io::Cursor::new(onnx))
-            .map_err(|e| InferError::new(name, ENGINE, format!("{e:#}")))?;
+        let model = guarded(name, ENGINE, Fault::Graph, || {
+            tract_onnx::onnx()
+                .with_ignore_output_shapes(true)
+                .with_ignore_value_info(true)
+                .model_for_read(&mut std::io::Cursor::new(onnx))
+                .map_err(|e| format!("{e:#}"))
+        })?;
         Ok(Self { name: name.to_owned(), model, plans: Mutex::default() })
     }
 
@@ -78,7 +80,9 @@ impl TractSession {
 
 impl Session for TractSession {
     fn run(&self, inputs: &[Input<'_>], outputs: &mut [&mut [f32]]) -> Result<(), InferError> {
-        self.try_run(inputs, outputs)
-            .map_err(|e| InferError::new(&self.name, ENGINE, format!("{e:#}")))
+        // On the CPU a run depends on nothing but the graph.
+        guarded(&self.name, ENGINE, Fault::Graph, || {
+            self.try_run(inputs, outputs).map_err(|e| format!("{e:#}"))
+        })
     }
 }

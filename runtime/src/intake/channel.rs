@@ -9,7 +9,7 @@ use crate::dsp::condition::Conditioner;
 use crate::dsp::normalize::RunningStats;
 use crate::dsp::patch::PatchBuf;
 use crate::event::{ChannelLedger, Gap, Pass};
-use crate::quality::QualityMeter;
+use crate::quality::{PieceMeter, QualityMeter};
 use crate::ring::RingReader;
 use crate::signal::StreamInfo;
 
@@ -31,6 +31,11 @@ pub(super) struct ChannelIntake {
     pub(super) gaps: VecDeque<Gap>,
     pass: Pass,
     pub(super) meter: Option<QualityMeter>,
+    /// Decides what the network is not given.
+    pub(super) pieces: Option<PieceMeter>,
+    /// Epochs with such pieces that were taken and not reported yet, and how many.
+    masked: VecDeque<(u32, u32)>,
+    epoch_patches: u64,
     flat_value: f32,
     flat_run: u64,
     pub(super) flat_longest: u64,
@@ -65,6 +70,9 @@ impl ChannelIntake {
             gaps: VecDeque::new(),
             pass,
             meter: None,
+            pieces: None,
+            masked: VecDeque::new(),
+            epoch_patches: preprocessing.epoch_patches().max(1) as u64,
             flat_value: f32::NAN,
             flat_run: 0,
             flat_longest: 0,
@@ -82,9 +90,13 @@ impl ChannelIntake {
     }
 
     fn take(&mut self, start: u64, samples: &[f32]) {
+        let known = self.next.saturating_sub(start).min(samples.len() as u64);
+        let fresh = &samples[known as usize..];
         if let Some(meter) = &mut self.meter {
-            let known = self.next.saturating_sub(start).min(samples.len() as u64);
-            meter.take(start + known, &samples[known as usize..]);
+            meter.take(start + known, fresh);
+        }
+        if let Some(pieces) = &mut self.pieces {
+            pieces.take(start + known, fresh);
         }
         self.note_missing(start, samples);
         self.ledger.received += samples.len() as u64;
@@ -94,7 +106,33 @@ impl ChannelIntake {
             self.flat_longest = self.flat_longest.max(self.flat_run);
         }
         let Self { conditioner, patches, .. } = self;
-        conditioner.push(start, samples, &mut |grid, values| patches.push(grid, values));
+        conditioner.push(start, samples, &mut |points| patches.push(points));
+    }
+
+    /// Takes patch `index` as it was measured, NaN elsewhere; all of it is NaN if the network is not
+    /// to have it. The part that was measured, if the patch counts.
+    pub(super) fn take_patch(&mut self, index: u64, raw: &mut [f32]) -> Option<f32> {
+        let share = self.patches.take(index, raw);
+        if !self.pieces.as_mut().is_some_and(|pieces| pieces.is_bad(index)) {
+            return share;
+        }
+        raw.fill(f32::NAN);
+        let epoch = u32::try_from(index / self.epoch_patches).unwrap_or(u32::MAX);
+        match self.masked.back_mut() {
+            Some((latest, pieces)) if *latest == epoch => *pieces += 1,
+            _ => self.masked.push_back((epoch, 1)),
+        }
+        None
+    }
+
+    /// Part of epoch `epoch` that the network was not given. To be asked for one epoch after the
+    /// other.
+    pub(super) fn take_masked(&mut self, epoch: u32) -> f64 {
+        let mut masked = 0;
+        while let Some((of, pieces)) = self.masked.pop_front_if(|(of, _)| *of <= epoch) {
+            masked = if of == epoch { pieces } else { 0 };
+        }
+        f64::from(masked) / self.epoch_patches as f64
     }
 
     /// Keeps the account of what has not come: missing stretches that touch are one gap, however
@@ -132,7 +170,12 @@ impl ChannelIntake {
 
     pub(super) fn finish(&mut self) {
         let Self { conditioner, patches, .. } = self;
-        conditioner.finish(&mut |grid, values| patches.push(grid, values));
+        conditioner.finish(&mut |points| patches.push(points));
+    }
+
+    /// Time from the recording's start to behind the newest sample, seconds.
+    pub(super) fn length_s(&self) -> f64 {
+        self.next as f64 / self.rate_hz
     }
 
     pub(super) fn overflow(&self) -> u64 {

@@ -46,13 +46,21 @@ fn intake(when_full: WhenFull) -> (crate::ring::RingWriter, Intake) {
     let mut intake = Intake::new(&info, &montage, &preprocessing, readers, state, Pass::Live)
         .expect("usual rates");
     intake.watch_quality(&info);
+    intake.mask_pieces(&info, &preprocessing, MaskRule::Bad);
     (writer, intake)
 }
 
 fn block(channel: usize, start: u64, samples: u64) -> SampleBlock {
+    let rate_hz = CHANNELS[channel].1;
+    // Noise on a wave; at times the noise is all there is, and at times one value.
     let noise = |index: u64| {
         let x = (index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15 ^ channel as u64);
-        ((x >> 40) as f32) / 1e5 - 80.0
+        let (white, time_s) = (((x >> 40) as f32) / 1e5 - 80.0, index as f64 / rate_hz);
+        match (time_s / 12.0) as u64 % 7 {
+            2 => white,
+            3 => 5.0,
+            _ => 0.1 * white + 100.0 * (time_s * 6.0).sin() as f32,
+        }
     };
     SampleBlock { channel, start, samples: (start..start + samples).map(noise).collect() }
 }
@@ -74,11 +82,10 @@ impl Left {
             let mut hasher = DefaultHasher::new();
             let mut presence = Vec::new();
             for modality in &mut intake.modalities {
-                let (mut patches, mut present) = (Vec::new(), Vec::new());
-                let running = Normalization::Running;
-                modality.gather(self.taken, rows as usize, &running, &mut patches, &mut present);
-                patches.iter().for_each(|x| x.to_bits().hash(&mut hasher));
-                presence.push(present);
+                let mut batch = PatchBatch::default();
+                modality.gather(self.taken, rows as usize, &Normalization::Running, &mut batch);
+                batch.patches.iter().for_each(|x| x.to_bits().hash(&mut hasher));
+                presence.push((batch.present, batch.shares));
             }
             let epoch = (self.taken / ROWS) as u32;
             self.taken += rows;

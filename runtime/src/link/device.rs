@@ -10,7 +10,7 @@ use super::clock::{ClockFit, HostSeconds};
 use super::describe::{mark_text, signal};
 use super::log::{Noted, SessionEvent, hex};
 use super::reassembly::{Reassembly, Run};
-use super::session::Settings;
+use super::session::{Resumed, Settings};
 pub use super::slot::Axis;
 use super::slot::Slot;
 use crate::signal::{DigitalBlock, SignalInfo};
@@ -28,6 +28,9 @@ const LEDGER_S: f64 = 60.0;
 /// Between two lines of the log about a clock.
 const CLOCK_LOG_S: f64 = 600.0;
 
+/// A device that is silent for so long is looked for behind other links, seconds of the session and real ones.
+const OTHER_LINK_S: (f64, f64) = (3.0, 0.25);
+
 /// A device does what no sensor does; its link is to be closed. One sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -43,6 +46,8 @@ pub struct Out {
     pub log: Vec<Noted>,
     /// Messages by link.
     pub send: Vec<(super::LinkId, FromHost)>,
+    /// Devices that are ready for a session of their own.
+    pub leaving: Vec<Device>,
 }
 
 impl Out {
@@ -90,6 +95,9 @@ pub struct Device {
     next_request_s: HostSeconds,
     next_acknowledge_s: HostSeconds,
     next_start_s: HostSeconds,
+    next_other_s: HostSeconds,
+    /// The link over which it last said hello.
+    pub(super) greeted: Option<super::LinkId>,
     next_ledger_s: HostSeconds,
     next_clock_log_s: HostSeconds,
     marks: u32,
@@ -113,6 +121,32 @@ impl Device {
     /// It was not listened to for so long.
     pub(super) fn forgive(&mut self, stall_s: f64) {
         self.heard_s += stall_s;
+        for slot in &mut self.slots {
+            slot.placed_s = slot.placed_s.max(self.since_s) + stall_s;
+        }
+    }
+
+    /// Described, and with a channel that has no place in the recording and could have one.
+    pub(super) fn is_stranger(&self, left_out: &[(u64, String)]) -> bool {
+        self.has_others(&self.slots, left_out)
+    }
+
+    /// The same, if it had its places in the session that was cut.
+    pub(super) fn would_be_stranger(&self, cut: &Resumed) -> bool {
+        self.has_others(&cut.slots_of(self.id), &cut.left_out)
+    }
+
+    fn has_others(&self, slots: &[Slot], left_out: &[(u64, String)]) -> bool {
+        let described = !self.channels.is_empty() && self.channels.iter().all(Option::is_some);
+        let is_left_out = |label: &str| left_out.iter().any(|(d, l)| *d == self.id && l == label);
+        let mut signals = self.signals();
+        described && signals.any(|s| !is_left_out(&s.label) && !slots.iter().any(|p| p.holds(s)))
+    }
+
+    /// Takes its places in the recording away; what is returned stays there and counts as ended.
+    pub(super) fn part(&mut self, now_s: HostSeconds) -> Self {
+        let slots = std::mem::take(&mut self.slots);
+        Self { stopped: true, silent: true, ..Self::known(self.id, slots, now_s) }
     }
 
     /// A device of a session that goes on, not heard yet.
@@ -136,6 +170,8 @@ impl Device {
             next_request_s: now_s,
             next_acknowledge_s: now_s,
             next_start_s: now_s,
+            next_other_s: now_s,
+            greeted: None,
             next_ledger_s: now_s + LEDGER_S,
             next_clock_log_s: now_s + LEDGER_S,
             marks: 0,
@@ -175,7 +211,10 @@ impl Device {
         self.channels = (0..hello.channels).map(|_| None).collect();
         self.tick = 0;
         self.marks = 0;
-        self.stopped = false;
+        if std::mem::take(&mut self.stopped) {
+            // Nothing was expected of it until now.
+            self.slots.iter_mut().for_each(|slot| slot.placed_s = now_s);
+        }
         self.requests = 0;
         self.asked.clear();
         (self.next_request_s, self.next_start_s) = (now_s, now_s);
@@ -203,6 +242,28 @@ impl Device {
     /// the session.
     pub(super) fn record(&mut self, label: &str, index: usize, recorded: &SignalInfo) {
         self.slots.push(Slot::new(label, index, recorded, 0));
+    }
+
+    /// Whether what comes over `link` is this device's: it said hello there last. Of two sensors under
+    /// one number only one counts, since counters and clock are its own; when it falls silent, the
+    /// other is asked for a hello.
+    pub(super) fn is_heard_over(
+        &mut self,
+        link: super::LinkId,
+        speed: f64,
+        now_s: HostSeconds,
+        out: &mut Out,
+    ) -> bool {
+        if self.greeted == Some(link) {
+            return true;
+        }
+        let patience_s = OTHER_LINK_S.0.max(OTHER_LINK_S.1 * speed);
+        let is_gone = self.link.is_none() || now_s - self.heard_s > patience_s;
+        if is_gone && now_s >= self.next_other_s {
+            self.next_other_s = now_s + 1.0;
+            out.send.push((link, FromHost::Start));
+        }
+        false
     }
 
     /// Takes a message other than hello.

@@ -1,7 +1,10 @@
 //! The links' thread: takes what links tell, routes it to the session of the device at the other
 //! end, and hands what comes of it to the sessions' threads. One session for all devices, or one a
-//! device (beds). Waits for nobody: a session's thread that does not take its samples loses them,
-//! counted.
+//! device (beds); a device that has no place in its session gets one of its own. Waits for nobody: a
+//! session's thread that does not take its samples loses them, counted.
+
+mod admit;
+mod links;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,28 +16,27 @@ use jiff::{Timestamp, ZonedDateTime};
 use sfm_firmware_bridge::{FromDevice, FromHost, MAX_FRAME_BYTES, encode};
 use tokio::sync::mpsc;
 
+use self::links::{Closed, OpenLink, Place};
 use super::LinkId;
+use super::admission::Admission;
+use super::arrivals::Arrivals;
 use super::clock::{HostClock, HostSeconds};
-use super::device::{Out, Violation};
+use super::device::{Device, Out, Violation};
 use super::ledger::{FrameLedger, SampleLedger};
 use super::log::{LogLine, Noted, SessionEvent, hex};
-use super::port::Port;
-use super::session::{Session, SessionChannel};
-use super::transport::{Endpoint, Wire};
+use super::probation::Probations;
+use super::session::{Beginning, Session, SessionChannel};
+use super::transport::{Endpoint, Wire, Wires};
 use crate::edf::DateTime;
-use crate::service::bind::Devices;
 use crate::signal::DigitalBlock;
 
 /// What the links' thread hands to a session's thread, at most: some minutes of a full montage.
 const QUEUE: usize = 1 << 15;
-/// Beds of one process.
-const MAX_BEDS: usize = 256;
+/// Sessions beside one that all devices share.
+const MAX_BESIDE: usize = 16;
 /// How often holes, silence and requests are looked after: real seconds at a speed of 1.
 const TICK_S: f64 = 0.1;
 const SHORTEST_TICK_S: f64 = 0.002;
-/// How long a device that was cut off is not taken again, and how many are remembered.
-const BARRED: Duration = Duration::from_secs(60);
-const MAX_BARRED: usize = 4096;
 /// A minute between two lines about damaged frames.
 const REJECTED_S: f64 = 60.0;
 /// Real seconds between two looks after which this thread has stood still.
@@ -64,6 +66,10 @@ pub struct Started {
     pub start: DateTime,
     /// The same, milliseconds after 1970-01-01 UTC.
     pub start_utc_ms: i64,
+    /// Channels that no recording can hold: device and label.
+    pub left_out: Vec<(u64, String)>,
+    /// Whether it goes on with a session that was cut.
+    pub beginning: Beginning,
 }
 
 /// A session's counts.
@@ -79,6 +85,8 @@ pub struct Totals {
     pub dropped_blocks: u64,
     /// Links that are up.
     pub links: usize,
+    /// What arrives.
+    pub arrivals: Arrivals,
 }
 
 /// A device's counts and its clock.
@@ -100,15 +108,27 @@ pub struct DeviceTotals {
 
 /// Which devices belong together.
 pub enum Beds {
-    /// All of them, in this session.
-    One(Box<Session>, SyncSender<FromLinks>),
-    /// Each device is a session of its own; this makes it, at its first hello.
+    /// All of them, in this session; the last makes sessions for those that have no place in it.
+    One(Box<Session>, SyncSender<FromLinks>, NewBed),
+    /// Each device is a session of its own; this makes it, once the device is admitted.
     PerDevice(NewBed),
 }
 
-/// Makes the session of a device and starts the thread that takes what it tells; one sentence if
-/// that is not possible. Called on the links' thread.
-pub type NewBed = Box<dyn FnMut(u64) -> Result<(Session, SyncSender<FromLinks>), String> + Send>;
+/// A session and the end of the queue to its thread.
+pub type Opened = (Session, SyncSender<FromLinks>);
+
+/// Makes the session of a device and starts the thread that takes what it tells. Called on the
+/// links' thread.
+pub type NewBed = Box<dyn FnMut(u64) -> Result<Opened, NoBed> + Send>;
+
+/// Why a device gets no session.
+#[derive(Debug)]
+pub enum NoBed {
+    /// The one that it is to lie beside is still being begun.
+    NotYet,
+    /// One sentence.
+    Refused(String),
+}
 
 struct Bed {
     /// The device, where a session has one.
@@ -123,23 +143,20 @@ struct Bed {
     frames: FrameLedger,
 }
 
-struct OpenLink {
-    port: Port,
-    sender: mpsc::Sender<Vec<u8>>,
-    /// Index of its bed.
-    bed: Option<usize>,
-}
-
 /// State of the links' thread.
 pub struct Hub {
     clock: HostClock,
     links: BTreeMap<LinkId, OpenLink>,
     beds: Vec<Bed>,
-    per_device: Option<NewBed>,
-    /// Devices whose samples are taken.
-    allowed: Devices,
-    /// Devices that were cut off, and when they may come again.
-    barred: BTreeMap<u64, Instant>,
+    new_bed: NewBed,
+    /// The first bed is that of every device that has a place in it.
+    is_shared: bool,
+    admission: Admission,
+    /// Devices that have no bed yet.
+    probations: Probations,
+    /// Devices whose link is down, and its name.
+    lost: BTreeMap<u64, String>,
+    next_look: Instant,
     utc_offset_s: f64,
     next_totals_s: HostSeconds,
     next_rejected_s: HostSeconds,
@@ -153,19 +170,22 @@ pub fn queue() -> (SyncSender<FromLinks>, Receiver<FromLinks>) {
 
 impl Hub {
     /// A hub with its first session, or with none yet.
-    pub fn new(clock: HostClock, beds: Beds, allowed: Devices) -> Self {
-        let (beds, per_device) = match beds {
-            Beds::One(session, to) => (vec![Bed::new(None, *session, to)], None),
-            Beds::PerDevice(new_bed) => (Vec::new(), Some(new_bed)),
+    pub fn new(clock: HostClock, beds: Beds, admission: Admission) -> Self {
+        let (beds, new_bed, is_shared) = match beds {
+            Beds::One(session, to, new_bed) => (vec![Bed::new(None, *session, to)], new_bed, true),
+            Beds::PerDevice(new_bed) => (Vec::new(), new_bed, false),
         };
         let utc_offset_s = utc_offset_s(clock.now_s(), clock.speed());
         Self {
             clock,
             links: BTreeMap::new(),
             beds,
-            per_device,
-            allowed,
-            barred: BTreeMap::new(),
+            new_bed,
+            is_shared,
+            admission,
+            probations: Probations::default(),
+            lost: BTreeMap::new(),
+            next_look: Instant::now(),
             utc_offset_s,
             next_totals_s: 0.0,
             next_rejected_s: REJECTED_S,
@@ -186,7 +206,9 @@ impl Hub {
             .enable_all()
             .build()
             .map_err(|e| format!("links cannot be served: {e}"))?;
-        let (wires, wire) = mpsc::channel(1024);
+        let (queue, wire) = mpsc::channel(1024);
+        let (refusals, speed) = (self.admission.refusals().clone(), self.clock.speed());
+        let wires = Wires { queue, refusals, speed };
         runtime.block_on(async {
             for endpoint in endpoints {
                 let bound = endpoint.bind().await?;
@@ -204,7 +226,6 @@ impl Hub {
         let period_s = (TICK_S / self.clock.speed()).max(SHORTEST_TICK_S);
         let mut ticks = tokio::time::interval(Duration::from_secs_f64(period_s));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        self.note_resumed();
         loop {
             tokio::select! {
                 biased;
@@ -223,29 +244,22 @@ impl Hub {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
-    /// Sessions that go on have started already.
-    fn note_resumed(&mut self) {
-        for bed in 0..self.beds.len() {
-            let started = self.beds.get(bed).filter(|bed| bed.started);
-            if let Some(channels) = started.map(|bed| bed.session.channels().len()) {
-                let event = SessionEvent::Started { channels, resumed: true };
-                self.note(bed, Noted { at_s: self.clock.now_s(), event });
-            }
-        }
-    }
-
     fn is_over(&self) -> bool {
-        self.per_device.is_none() && self.beds.iter().all(|bed| bed.ended)
+        self.is_shared && self.beds.iter().all(|bed| bed.ended)
     }
 
     fn take(&mut self, told: Wire) {
         let now_s = self.clock.now_s();
         match told {
-            Wire::Up { link, name, sender } => {
-                self.note_everywhere(now_s, SessionEvent::LinkUp { link: name.clone() });
+            Wire::Up(new) => {
+                let link = new.link;
                 // Who has no session waits for the first hello, which says whose it is.
-                let bed = self.per_device.is_none().then_some(0);
-                self.links.insert(link, OpenLink { port: Port::new(name, now_s), sender, bed });
+                let bed = self.is_shared.then_some(0);
+                let mut open = OpenLink::new(new, bed, now_s);
+                if open.place.is_configured {
+                    self.show(&mut open, now_s);
+                }
+                self.links.insert(link, open);
                 self.send(link, FromHost::Start);
             }
             Wire::Bytes(link, bytes) => self.bytes(link, &bytes, now_s),
@@ -259,15 +273,19 @@ impl Hub {
     fn bytes(&mut self, link: LinkId, bytes: &[u8], now_s: HostSeconds) {
         // Taken out while its messages go through the hub.
         let Some(mut open) = self.links.remove(&link) else { return };
+        let before = open.port.device;
+        open.place.heard_s = now_s;
         let mut out = Out::default();
-        let OpenLink { port, bed, .. } = &mut open;
+        let OpenLink { port, place, .. } = &mut open;
         let result = port.bytes(bytes, now_s, |device, message| {
-            self.message(link, (device, bed), message, now_s, &mut out)
+            self.message(link, device, place, message, now_s, &mut out)
         });
-        let bed = open.bed;
+        self.settle(link, &mut open, before, now_s);
+        let bed = open.place.bed;
         self.links.insert(link, open);
-        if let Some(bed) = bed {
-            self.dispatch(bed, out, now_s);
+        match bed {
+            Some(bed) => self.dispatch(bed, out, now_s),
+            None => self.send_all(out.send),
         }
         if let Err(violation) = result {
             self.cut_off(link, &violation, now_s);
@@ -277,52 +295,82 @@ impl Hub {
     fn message(
         &mut self,
         link: LinkId,
-        (device, bed): (&mut Option<u64>, &mut Option<usize>),
+        device: &mut Option<u64>,
+        place: &mut Place,
         message: &FromDevice<'_>,
         now_s: HostSeconds,
         out: &mut Out,
     ) -> Result<(), Violation> {
         if let FromDevice::Hello(hello) = message {
-            if !self.allowed.accept(hello.device) {
-                let device = hex(hello.device);
-                return Err(Violation(format!(
-                    "{device} is none of the devices of --allow-device"
-                )));
+            self.admission.check(hello.device)?;
+            (place.bye, place.has_greeted) = (None, true);
+            if !self.is_bed_of(place.bed, hello.device) {
+                let before = std::mem::replace(&mut place.bed, self.bed_of(hello.device)?);
+                // Another device than the one before is at this link.
+                if let Some(before) = before.filter(|before| Some(*before) != place.bed) {
+                    self.displaced(before, link, now_s);
+                }
             }
-            if self.barred.contains_key(&hello.device) {
-                return Err(Violation("was cut off less than a minute ago".to_owned()));
-            }
-            // A device that ended its session begins the next one over the same link.
-            let is_over = bed.and_then(|bed| self.beds.get(bed)).is_none_or(|bed| bed.ended);
-            if is_over && (bed.is_none() || self.per_device.is_some()) {
-                *bed = Some(self.bed_of(hello.device)?);
-            }
-            let session = bed.and_then(|bed| self.beds.get_mut(bed));
-            let Some(bed) = session else { return Ok(()) };
+            let session = place.bed.and_then(|bed| self.beds.get_mut(bed));
+            let Some(bed) = session else {
+                *device = Some(hello.device);
+                return self.probe(link, hello, now_s, out);
+            };
             *device = bed.session.hello(link, hello, now_s, out)?.then_some(hello.device);
             return Ok(());
         }
-        let (Some(bed), Some(device)) = (bed.and_then(|bed| self.beds.get_mut(bed)), *device)
-        else {
-            return Ok(());
+        let Some(device) = *device else { return Ok(()) };
+        if let FromDevice::Bye(reason) = message {
+            place.bye = Some(*reason);
+        }
+        let Some(bed) = place.bed.and_then(|bed| self.beds.get_mut(bed)) else {
+            return self.probe_on(device, place, message, now_s, out);
         };
-        bed.session.message(device, message, now_s, out)
+        match bed.session.hears(device, link, now_s, out) {
+            true => bed.session.message(device, message, now_s, out),
+            false => Ok(()),
+        }
     }
 
-    /// The bed of a device, a new one for a new device.
-    fn bed_of(&mut self, device: u64) -> Result<usize, Violation> {
-        let known = self.beds.iter().position(|bed| bed.device == Some(device) && !bed.ended);
-        if let Some(known) = known {
-            return Ok(known);
+    /// The device of `bed` is not at the end of `link` any more.
+    fn displaced(&mut self, bed: usize, link: LinkId, now_s: HostSeconds) {
+        let Some(state) = self.beds.get_mut(bed) else { return };
+        state.session.link_lost(link);
+        if state.device.is_some() && !state.started {
+            self.end(bed, "another device came over its link", now_s);
         }
-        let Some(new_bed) = &mut self.per_device else { return Ok(0) };
-        if self.beds.iter().filter(|bed| !bed.ended).count() >= MAX_BEDS {
-            return Err(Violation(format!("is one more than the {MAX_BEDS} beds of a process")));
-        }
-        let (session, to) =
-            new_bed(device).map_err(|reason| Violation(format!("gets no bed: {reason}")))?;
-        self.beds.push(Bed::new(Some(device), session, to));
-        Ok(self.beds.len() - 1)
+    }
+
+    /// A device that has no place in `from`'s recording gets one of its own.
+    fn give_own_bed(&mut self, from: usize, device: Device, now_s: HostSeconds) {
+        let (id, link) = (device.id, device.link);
+        let event = match self.open_bed(id) {
+            Ok(bed) => {
+                let open = link.and_then(|link| self.links.get_mut(&link));
+                let link = open.map(|open| {
+                    open.place.bed = Some(bed);
+                    open.port.name.clone()
+                });
+                if let Some(state) = self.beds.get_mut(bed) {
+                    state.session.adopt(device);
+                }
+                return self.note(
+                    from,
+                    Noted {
+                        at_s: now_s,
+                        event: SessionEvent::OwnRecording {
+                            device: hex(id),
+                            link: link.unwrap_or_default(),
+                        },
+                    },
+                );
+            }
+            Err(none) => {
+                let state = self.beds.get_mut(from);
+                state.and_then(|b| b.session.keep_waiting(device, none, now_s))
+            }
+        };
+        event.into_iter().for_each(|event| self.note(from, Noted { at_s: now_s, event }));
     }
 
     fn tick(&mut self) {
@@ -341,20 +389,13 @@ impl Hub {
                 self.end(bed, "every device ended its session", now_s);
             }
         }
+        self.admit_proven(now_s);
+        self.look_after_links(now_s);
         let speed = self.clock.speed();
-        let late: Vec<(LinkId, Violation)> = self
-            .links
-            .iter()
-            .filter_map(|(link, open)| Some((*link, open.port.check_hello(now_s, speed).err()?)))
-            .collect();
-        for (link, violation) in late {
-            self.cut_off(link, &violation, now_s);
-        }
         if now_s >= self.next_totals_s {
             self.next_totals_s = now_s + 1.0_f64.max(0.2 * speed);
             (0..self.beds.len()).for_each(|bed| self.totals(bed));
         }
-        self.barred.retain(|_, until| *until > Instant::now());
         if now_s >= self.next_rejected_s {
             self.next_rejected_s = now_s + REJECTED_S;
             self.note_rejected(now_s);
@@ -362,8 +403,9 @@ impl Hub {
     }
 
     fn totals(&mut self, bed: usize) {
-        let links = || self.links.values().filter(|link| link.bed == Some(bed));
-        let up = links().count();
+        let links = || self.links.values().filter(|link| link.place.bed == Some(bed));
+        let up = links().filter(|link| link.place.is_shown).count();
+        let now_s = self.clock.now_s();
         let frames = links().fold(FrameLedger::default(), |sum, link| sum.plus(link.port.frames));
         let Some(state) = self.beds.get_mut(bed).filter(|bed| !bed.ended) else { return };
         let totals = Totals {
@@ -372,6 +414,7 @@ impl Hub {
             frames: state.frames.plus(frames),
             dropped_blocks: state.dropped_blocks,
             links: up,
+            arrivals: state.session.arrivals(now_s),
         };
         state.hand(FromLinks::Totals(Box::new(totals)));
     }
@@ -381,13 +424,17 @@ impl Hub {
         let stall_s = now_s - std::mem::replace(&mut self.ticked_s, now_s);
         if stall_s > STALL_S * self.clock.speed() {
             self.beds.iter_mut().for_each(|bed| bed.session.forgive(stall_s));
+            self.probations.forgive(stall_s);
+            self.links.values_mut().for_each(|open| open.forgive(stall_s));
         }
     }
 
     fn note_rejected(&mut self, now_s: HostSeconds) {
         let mut rejected = Vec::new();
         for open in self.links.values_mut() {
-            if let (Some(bed), Some(frames)) = (open.bed, open.port.newly_rejected()) {
+            // Of who is no device nobody wants to know.
+            let Place { bed, is_shown: true, .. } = open.place else { continue };
+            if let (Some(bed), Some(frames)) = (bed, open.port.newly_rejected()) {
                 rejected.push((bed, open.port.name.clone(), frames));
             }
         }
@@ -398,7 +445,7 @@ impl Hub {
 
     /// Blocks and lines to the session's thread, messages to the devices.
     fn dispatch(&mut self, bed: usize, out: Out, now_s: HostSeconds) {
-        let Out { blocks, log, send } = out;
+        let Out { blocks, log, send, leaving } = out;
         let Some(state) = self.beds.get_mut(bed) else { return };
         if !state.started && state.session.axis().started_s.is_some() {
             state.started = true;
@@ -408,8 +455,12 @@ impl Hub {
             let start_utc_ms = start.timestamp().as_millisecond();
             let channels = state.session.channels().to_vec();
             let (count, start) = (channels.len(), local(&start));
-            state.hand(FromLinks::Started(Box::new(Started { channels, start, start_utc_ms })));
-            let event = SessionEvent::Started { channels: count, resumed: false };
+            let left_out = state.session.left_out().to_vec();
+            let beginning = state.session.beginning().clone();
+            let resumed = beginning == Beginning::GoesOn;
+            let started = Started { channels, start, start_utc_ms, left_out, beginning };
+            state.hand(FromLinks::Started(Box::new(started)));
+            let event = SessionEvent::Started { channels: count, resumed };
             self.note(bed, Noted { at_s: now_s, event });
         }
         if let Some(state) = self.beds.get_mut(bed) {
@@ -419,6 +470,7 @@ impl Hub {
             self.note(bed, noted);
         }
         self.send_all(send);
+        leaving.into_iter().for_each(|device| self.give_own_bed(bed, device, now_s));
     }
 
     /// Messages for one link travel together.
@@ -443,53 +495,11 @@ impl Hub {
         self.send_all(vec![(link, message)]);
     }
 
-    fn down(&mut self, link: LinkId, reason: String, now_s: HostSeconds) {
-        let Some(open) = self.links.remove(&link) else { return };
-        if let Some(bed) = open.bed.and_then(|bed| self.beds.get_mut(bed)) {
-            bed.frames = bed.frames.plus(open.port.frames);
-            bed.session.link_lost(link);
-        }
-        let event = SessionEvent::LinkDown { link: open.port.name, reason };
-        match open.bed {
-            Some(bed) => self.note(bed, Noted { at_s: now_s, event }),
-            None => self.note_everywhere(now_s, event),
-        }
-    }
-
-    fn cut_off(&mut self, link: LinkId, violation: &Violation, now_s: HostSeconds) {
-        let Some(open) = self.links.remove(&link) else { return };
-        if let Some(bed) = open.bed.and_then(|bed| self.beds.get_mut(bed)) {
-            bed.frames = bed.frames.plus(open.port.frames);
-            bed.session.link_lost(link);
-        }
-        let device = open.port.said_hello;
-        // It may come again at once and again: one line is enough.
-        let is_known = device.is_some_and(|device| self.barred.contains_key(&device));
-        if is_known {
-            return;
-        }
-        if let Some(device) = device.filter(|_| self.barred.len() < MAX_BARRED) {
-            self.barred.insert(device, Instant::now() + BARRED);
-        }
-        let device = device.map(|d| format!("device {} ", hex(d))).unwrap_or_default();
-        let (link, reason) = (open.port.name, format!("{device}{violation}"));
-        let event = SessionEvent::CutOff { link, reason };
-        match open.bed {
-            Some(bed) => {
-                self.note(bed, Noted { at_s: now_s, event });
-                // A bed for a device that is none.
-                if self.per_device.is_some() && self.beds.get(bed).is_some_and(|bed| !bed.started) {
-                    self.end(bed, "its device was cut off", now_s);
-                }
-            }
-            None => self.note_everywhere(now_s, event),
-        }
-    }
-
     fn note_everywhere(&mut self, now_s: HostSeconds, event: SessionEvent) {
-        if self.per_device.is_some() {
+        if !self.is_shared {
             match event.is_trouble() {
                 true => tracing::warn!("{event}"),
+                false if matches!(event, SessionEvent::Refused { .. }) => tracing::info!("{event}"),
                 false => tracing::debug!("{event}"),
             }
             return;
@@ -533,6 +543,7 @@ impl Hub {
 
     fn finish(&mut self) {
         let now_s = self.clock.now_s();
+        self.note_refused(true, now_s);
         let links: Vec<LinkId> = self.links.keys().copied().collect();
         links.into_iter().for_each(|link| self.send(link, FromHost::Stop));
         (0..self.beds.len()).for_each(|bed| self.end(bed, "stopped", now_s));
@@ -541,9 +552,9 @@ impl Hub {
 
 impl Bed {
     fn new(device: Option<u64>, session: Session, to: SyncSender<FromLinks>) -> Self {
-        let started = session.axis().started_s.is_some();
         let frames = FrameLedger::default();
-        Self { device, session, to: Some(to), started, ended: false, dropped_blocks: 0, frames }
+        let (started, ended) = (false, false);
+        Self { device, session, to: Some(to), started, ended, dropped_blocks: 0, frames }
     }
 
     fn hand(&mut self, told: FromLinks) {

@@ -115,10 +115,15 @@ impl<W: Witness> Source for LiveSource<W> {
             }
         }
         if let Some(recorded) = &mut self.recorded {
-            if recorded.next_block(block)? {
-                return Ok(true);
+            match recorded.next_block(block) {
+                Ok(true) => return Ok(true),
+                Ok(false) => self.recorded = None,
+                Err(error) => {
+                    // What comes now can be recorded all the same.
+                    self.recorded = None;
+                    return Err(error);
+                }
             }
-            self.recorded = None;
         }
         loop {
             if let Some(part) = self.parts.pop_front() {

@@ -1,5 +1,7 @@
 //! The session log: what happens to links, devices and clocks. Other than the pipeline's events it
-//! knows times of day, and no replay repeats it. One JSON object a line in `session.jsonl`.
+//! knows times of day, and no replay repeats it. One JSON object a line in `session.jsonl`. Lines of
+//! one kind beyond so many a minute are counted, and a night has a most of bytes for all that is not
+//! essential, so that no sensor and no stranger fills the disk.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -9,18 +11,37 @@ use serde::Serialize;
 
 use super::clock::HostSeconds;
 use super::ledger::SampleLedger;
+use super::refusals::Refused;
+use crate::files;
+use crate::rate::{LeftOut, RateLimit};
+use crate::recorder::put_in;
 use crate::sink::json_text;
 
 /// The log's name in a session's folder.
 pub const FILE_NAME: &str = "session.jsonl";
 /// No line is longer.
 const MAX_LINE_BYTES: u64 = 1 << 16;
+/// Bytes of lines that wait for the disk at most.
+const MAX_WAITING: usize = 1 << 20;
+/// From here on only what is essential is written: hundred times what a rough night has.
+const MAX_BYTES: u64 = 64 << 20;
+/// Lines of a kind in a minute of the session, for events that any connection can cause.
+const PER_MINUTE: u32 = 60;
+/// The same where there is a line a channel or a device.
+const PER_MINUTE_OF_CHANNELS: u32 = 2400;
 
 /// Appends to `session.jsonl`.
 #[derive(Debug)]
 pub struct SessionLog {
     path: PathBuf,
-    file: Option<File>,
+    file: File,
+    bytes: u64,
+    max_bytes: u64,
+    limit: RateLimit<&'static str>,
+    /// Lines that the disk did not take yet.
+    waiting: String,
+    /// Lines that did not fit there.
+    missing: u64,
 }
 
 impl SessionLog {
@@ -30,21 +51,111 @@ impl SessionLog {
     /// # Errors
     /// One sentence with the file.
     pub fn open(dir: &Path) -> Result<Self, String> {
+        Self::open_within(dir, MAX_BYTES)
+    }
+
+    fn open_within(dir: &Path, max_bytes: u64) -> Result<Self, String> {
         let path = dir.join(FILE_NAME);
-        let opened = OpenOptions::new().create(true).read(true).append(true).open(&path);
-        match opened.and_then(|file| cut_to_lines(&file).map(|()| file)) {
-            Ok(file) => Ok(Self { path, file: Some(file) }),
+        let opened = files::open(OpenOptions::new().create(true).read(true).append(true), &path);
+        let opened = opened.and_then(|file| {
+            cut_to_lines(&file)?;
+            let bytes = file.metadata()?.len();
+            Ok((file, bytes))
+        });
+        match opened {
+            Ok((file, bytes)) => {
+                let (limit, waiting, missing) = (RateLimit::default(), String::new(), 0);
+                Ok(Self { path, file, bytes, max_bytes, limit, waiting, missing })
+            }
             Err(e) => Err(format!("{}: cannot be written ({e})", path.display())),
         }
     }
 
-    /// Appends a line, by one write. The first failure is returned and ends the log; the session
-    /// goes on without.
+    /// Appends a line, or counts it where there are too many of its kind. Lines that the disk does not
+    /// take wait for the next one, up to 1 MB of them; further ones are counted, and told once it
+    /// takes some. The first failure is returned.
     pub fn write(&mut self, line: &LogLine) -> Option<String> {
-        let json = json_text(line).ok()?;
-        let failure = self.file.as_mut()?.write_all(json.as_bytes()).err()?;
-        self.file.take().as_ref().map(cut_to_lines);
-        Some(format!("{}: cannot be written ({failure})", self.path.display()))
+        let left_out = match line.event {
+            SessionEvent::Ended { .. } => self.limit.rest(),
+            _ => self.limit.over(line.session_s),
+        };
+        let mut failure = None;
+        for LeftOut { kind, lines, .. } in left_out {
+            failure = failure.or(self.append(line, SessionEvent::LeftOutLines { kind, lines }));
+        }
+        let event = &line.event;
+        if let Some(most) = event.most_per_minute()
+            && (self.is_full() || !self.limit.admits(&event.kind(), most, line.session_s, ""))
+        {
+            return failure;
+        }
+        failure.or(self.append(line, event.clone()))
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes + self.waiting.len() as u64 >= self.max_bytes
+    }
+
+    /// Appends `event` at the time of `line`.
+    fn append(&mut self, line: &LogLine, event: SessionEvent) -> Option<String> {
+        let (was_full, did_wait) = (self.is_full(), !self.waiting.is_empty());
+        self.queue(&line.with(event));
+        if !was_full && self.is_full() {
+            self.queue(&line.with(SessionEvent::Full { bytes: self.max_bytes }));
+        }
+        if let Err(failure) = self.write_waiting() {
+            let failure = format!("{}: cannot be written ({failure})", self.path.display());
+            return (!did_wait).then_some(failure);
+        }
+        match std::mem::take(&mut self.missing) {
+            0 => None,
+            lines => self.append(line, SessionEvent::MissingLines { lines }),
+        }
+    }
+
+    fn queue(&mut self, line: &LogLine) {
+        match json_text(line) {
+            Ok(json) if self.waiting.len() + json.len() <= MAX_WAITING => self.waiting += &json,
+            _ => self.missing += 1,
+        }
+    }
+
+    /// By one write, past any buffer of this process.
+    fn write_waiting(&mut self) -> io::Result<()> {
+        let written = self.file.write_all(self.waiting.as_bytes());
+        match &written {
+            Ok(()) => {
+                self.bytes += self.waiting.len() as u64;
+                self.waiting.clear();
+            }
+            // Part of a line would spoil the next one.
+            Err(_) => drop(self.file.set_len(self.bytes)),
+        }
+        written
+    }
+
+    /// Goes on in `dir`, with a copy of what was written so far.
+    ///
+    /// # Errors
+    /// One sentence with the file; the log goes on where it was.
+    pub fn move_to(&mut self, dir: &Path) -> Result<(), String> {
+        let path = dir.join(FILE_NAME);
+        let moved = put_in(&self.file, &path).or_else(|failure| {
+            // From a disk that is gone nothing can be copied: better begin a log than have none.
+            let begun =
+                files::open(OpenOptions::new().read(true).append(true).create_new(true), &path);
+            begun.map(Some).map_err(|_| failure)
+        });
+        let moved = moved.and_then(|file| match file {
+            Some(file) => file.metadata().map(|about| Some((about.len(), file))),
+            None => Ok(None),
+        });
+        let moved = moved.map_err(|e| format!("{}: cannot be written ({e})", path.display()))?;
+        if let Some(moved) = moved {
+            (self.bytes, self.file) = moved;
+        }
+        self.path = path;
+        Ok(())
     }
 }
 
@@ -73,6 +184,12 @@ pub struct LogLine {
     pub event: SessionEvent,
 }
 
+impl LogLine {
+    fn with(&self, event: SessionEvent) -> Self {
+        Self { event, ..self.clone() }
+    }
+}
+
 /// What happened, with the host's monotonic time of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Noted {
@@ -84,8 +201,9 @@ pub struct Noted {
 
 /// Something that happened to a session besides its samples. Devices are named by their number in
 /// hexadecimal.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, strum::IntoStaticStr)]
 #[serde(tag = "event", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum SessionEvent {
     /// Recording begins, or goes on after the program was stopped.
     Started {
@@ -106,6 +224,20 @@ pub enum SessionEvent {
         /// Why.
         reason: String,
     },
+    /// A link is gone and not missed: its device ended, or comes over another one.
+    LinkClosed {
+        /// What kind and where.
+        link: String,
+        /// Why.
+        reason: String,
+    },
+    /// What links refused, since the last line of this kind.
+    Refused {
+        /// What.
+        kind: Refused,
+        /// How many.
+        count: u64,
+    },
     /// A link is closed for good: what comes over it is no sensor.
     CutOff {
         /// What kind and where.
@@ -124,10 +256,35 @@ pub enum SessionEvent {
         /// Number of channels.
         channels: u8,
     },
-    /// A device will not be used.
-    NotUsed {
+    /// A device sends, and nothing of it is recorded: an alarm, until it says hello and is taken.
+    NotRecorded {
         /// The device.
         device: String,
+        /// Why.
+        reason: String,
+    },
+    /// A device that has no place in the running recording gets a recording of its own.
+    OwnRecording {
+        /// The device.
+        device: String,
+        /// Its link.
+        link: String,
+    },
+    /// The session does not go on in the folder that was there before, which is left as it is.
+    NewFolder {
+        /// The folder's name.
+        left: String,
+        /// Why.
+        reason: String,
+    },
+    /// What was known of the stages before a cut cannot be used; they are computed again from the
+    /// recording.
+    StagedAgain {
+        /// Why.
+        reason: String,
+    },
+    /// Nothing is staged, only recorded.
+    NotStaged {
         /// Why.
         reason: String,
     },
@@ -251,10 +408,50 @@ pub enum SessionEvent {
         /// Why not.
         reason: String,
     },
+    /// Samples came that the recording lacks.
+    Unrecorded {
+        /// From, seconds after the session's start.
+        from_s: f64,
+        /// To, seconds after the session's start.
+        to_s: f64,
+        /// Samples of all channels; 0 where nobody counted them.
+        samples: u64,
+        /// Why.
+        reason: String,
+    },
+    /// The session's files are not under their names any more; it goes on in another folder.
+    Moved {
+        /// The folder; `null` if there is none yet.
+        folder: Option<String>,
+        /// What became of the last one.
+        reason: String,
+    },
+    /// How much room there is for the recording, where it is less than a night.
+    Room {
+        /// Hours.
+        hours: f64,
+    },
     /// Staging could not keep up: provisional epochs that were not scored.
     Overload {
         /// Epochs, in all.
         epochs_skipped: u64,
+    },
+    /// Lines of a kind that were left out, being too many in a minute.
+    LeftOutLines {
+        /// The kind, as `event` has it.
+        kind: &'static str,
+        /// How many.
+        lines: u64,
+    },
+    /// Lines that the disk did not take.
+    MissingLines {
+        /// How many.
+        lines: u64,
+    },
+    /// The log has its most of bytes: from here on it has only what is essential.
+    Full {
+        /// The most.
+        bytes: u64,
     },
     /// The session is over.
     Ended {
@@ -291,13 +488,25 @@ impl std::fmt::Display for SessionEvent {
             }
             SessionEvent::LinkUp { link } => write!(f, "{link}: connected"),
             SessionEvent::LinkDown { link, reason } => write!(f, "{link}: down ({reason})"),
+            SessionEvent::LinkClosed { link, reason } => write!(f, "{link}: closed ({reason})"),
+            SessionEvent::Refused { kind, count } => write!(f, "refused: {count} {}", kind.what()),
             SessionEvent::CutOff { link, reason } => write!(f, "{link}: cut off: {reason}"),
             SessionEvent::Device { device, model, channels, .. } => {
                 write!(f, "device {device} ({model}) has {channels} channels")
             }
-            SessionEvent::NotUsed { device, reason } => {
-                write!(f, "device {device}: not used: {reason}")
+            SessionEvent::NotRecorded { device, reason } => {
+                write!(f, "device {device}: not recorded: {reason}")
             }
+            SessionEvent::OwnRecording { device, .. } => {
+                write!(f, "device {device}: has no place in this recording, gets one of its own")
+            }
+            SessionEvent::NewFolder { left, reason } => {
+                write!(f, "{left} is left as it is: {reason}")
+            }
+            SessionEvent::StagedAgain { reason } => {
+                write!(f, "staged again from the recording: {reason}")
+            }
+            SessionEvent::NotStaged { reason } => write!(f, "recorded, not staged: {reason}"),
             SessionEvent::LeftOut { device, reason, .. } => write!(f, "device {device}: {reason}"),
             SessionEvent::Restarted { device, .. } => write!(f, "device {device}: started again"),
             SessionEvent::Silence { device, since_s } => {
@@ -342,9 +551,33 @@ impl std::fmt::Display for SessionEvent {
             SessionEvent::Recorder { recording: false, reason } => {
                 write!(f, "recording stopped: {reason}")
             }
+            SessionEvent::Unrecorded { from_s, to_s, samples: 0, reason } => {
+                write!(f, "what came from {from_s:.1} s to {to_s:.1} s is not recorded: {reason}")
+            }
+            SessionEvent::Unrecorded { from_s, to_s, samples, reason } => write!(
+                f,
+                "{samples} samples from {from_s:.1} s to {to_s:.1} s are not recorded: {reason}"
+            ),
+            SessionEvent::Moved { folder: Some(folder), reason } => {
+                write!(f, "the session goes on in {folder}: {reason}")
+            }
+            SessionEvent::Moved { folder: None, reason } => write!(f, "{reason}"),
+            SessionEvent::Room { hours } => {
+                write!(f, "room for {hours:.1} h of recording, less than a night; free some")
+            }
             SessionEvent::Overload { epochs_skipped } => write!(
                 f,
                 "staging cannot keep up: {epochs_skipped} epochs without a provisional stage so far"
+            ),
+            SessionEvent::LeftOutLines { kind, lines } => {
+                write!(f, "{lines} more lines of kind {kind} within a minute")
+            }
+            SessionEvent::MissingLines { lines } => {
+                write!(f, "{lines} lines are missing here: the disk took none")
+            }
+            SessionEvent::Full { bytes } => write!(
+                f,
+                "{bytes} bytes are full: from here on only the session's start and end, recorder, contact, mark and silence"
             ),
             SessionEvent::Ended { reason } => write!(f, "session over: {reason}"),
         }
@@ -352,23 +585,69 @@ impl std::fmt::Display for SessionEvent {
 }
 
 impl SessionEvent {
+    /// Somebody should look at once: the recording is in danger.
+    pub fn is_loss(&self) -> bool {
+        use SessionEvent::{Moved, Recorder, Unrecorded};
+        matches!(self, Recorder { recording: false, .. } | Unrecorded { .. } | Moved { .. })
+    }
+
+    /// Its name in the log.
+    pub fn kind(&self) -> &'static str {
+        self.into()
+    }
+
+    /// What the night is read by: never left out. None of it comes more often than a device's own
+    /// limits let it.
+    pub fn is_essential(&self) -> bool {
+        self.most_per_minute().is_none()
+    }
+
+    fn most_per_minute(&self) -> Option<u32> {
+        match self {
+            SessionEvent::Started { .. }
+            | SessionEvent::Ended { .. }
+            | SessionEvent::NewFolder { .. }
+            | SessionEvent::StagedAgain { .. }
+            | SessionEvent::NotStaged { .. }
+            | SessionEvent::Recorder { .. }
+            | SessionEvent::Unrecorded { .. }
+            | SessionEvent::Moved { .. }
+            | SessionEvent::Contact { .. }
+            | SessionEvent::Mark { .. }
+            | SessionEvent::Silence { .. }
+            | SessionEvent::Heard { .. } => None,
+            SessionEvent::LeftOut { .. }
+            | SessionEvent::Clock { .. }
+            | SessionEvent::Status { .. }
+            | SessionEvent::Ledger { .. } => Some(PER_MINUTE_OF_CHANNELS),
+            _ => Some(PER_MINUTE),
+        }
+    }
+
     /// Somebody should look.
     pub fn is_trouble(&self) -> bool {
         use SessionEvent::{
-            ClockJump, CutOff, LeftOut, LinkDown, NotUsed, Overload, Recorder, Restarted, Silence,
-            UtcStep,
+            ClockJump, CutOff, LeftOut, LinkDown, Moved, NotRecorded, NotStaged, Overload,
+            OwnRecording, Recorder, Restarted, Room, Silence, StagedAgain, Unrecorded, UtcStep,
         };
         match self {
             LinkDown { .. }
             | CutOff { .. }
-            | NotUsed { .. }
+            | NotRecorded { .. }
+            | NotStaged { .. }
+            | OwnRecording { .. }
+            | StagedAgain { .. }
             | LeftOut { .. }
             | Restarted { .. }
             | Silence { .. }
             | ClockJump { .. }
             | UtcStep { .. }
+            | Unrecorded { .. }
+            | Moved { .. }
+            | Room { .. }
             | Overload { .. } => true,
             Recorder { recording, .. } => !recording,
+            SessionEvent::Refused { kind, .. } => kind.is_harm(),
             SessionEvent::Contact { lead_off, .. } => *lead_off,
             _ => false,
         }
@@ -376,25 +655,5 @@ impl SessionEvent {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cut_line_is_taken_away_before_the_log_goes_on() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join(FILE_NAME);
-        let ended = |reason: &str| LogLine {
-            session_s: 1.0,
-            utc: "2026-01-02T22:00:00Z".to_owned(),
-            event: SessionEvent::Ended { reason: reason.to_owned() },
-        };
-        for (before, lines) in [("", 1), ("{}\n", 2), ("{}\n{\"half", 2), ("{\"half", 1)] {
-            std::fs::write(&path, before).expect("written");
-            let mut log = SessionLog::open(dir.path()).expect("opens");
-            assert_eq!(log.write(&ended("end of the night")), None);
-            let text = std::fs::read_to_string(&path).expect("read");
-            assert_eq!(text.lines().count(), lines, "{text}");
-            assert!(text.ends_with('\n') && !text.contains("half"), "{text}");
-        }
-    }
-}
+#[path = "log_tests.rs"]
+mod tests;

@@ -7,7 +7,10 @@
 //! All of it runs on the links' thread; what it finds goes to the session's thread through a
 //! queue. It never waits for inference or the disk.
 
+pub mod admission;
 pub mod align;
+pub mod arrivals;
+mod budget;
 pub mod clock;
 mod describe;
 pub mod device;
@@ -18,11 +21,17 @@ pub mod log;
 pub mod lsl;
 pub mod mark;
 pub mod port;
+mod probation;
 pub mod reassembly;
+pub mod refusals;
 pub mod saved;
 pub mod session;
 mod slot;
+pub mod standing;
+mod tcp;
 pub mod transport;
+mod udp;
+mod waiting;
 
 /// Number of a link, new for each connection.
 pub type LinkId = u64;

@@ -1,16 +1,19 @@
 //! `session.json`: what it takes to go on with a session that was cut, or to finish it. Written at
-//! the start, replaced as a whole. Holds age and sex where they were given, and no other data of a
-//! person.
+//! the start, replaced as a whole. Holds age, sex and the session's name where they were given, and
+//! no other data of a person. Reads the files of version 1 too, which know neither the name nor
+//! whether a session ended in order.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sfm_models::manifest::ChannelPolicy;
 
 use super::hub::Totals;
 use super::ledger::{FrameLedger, SampleLedger};
 use super::session::SessionChannel;
+use crate::files::{self, Durability};
 use crate::night::{Demographics, Sex};
+use crate::recorder::Unrecorded;
 use crate::signal::SignalInfo;
 use crate::sink::formats::FormatArgs;
 use crate::sink::report::ReportArgs;
@@ -19,7 +22,9 @@ use crate::sink::report::ReportArgs;
 pub const FILE_NAME: &str = "session.json";
 /// A session's file is short; anything longer is none.
 const MAX_BYTES: u64 = 4 << 20;
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The oldest that is read.
+const OLDEST: u32 = 1;
 
 /// A live session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +39,12 @@ pub struct SavedSession {
     pub bundle: Option<PathBuf>,
     /// SHA-256 of the bundle, hexadecimal.
     pub bundle_sha256: String,
+    /// SHA-256 of its networks and preprocessing; empty in version 1.
+    #[serde(default)]
+    pub network_sha256: String,
+    /// `--session`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
     /// Years.
     pub age: Option<f64>,
     /// Sex.
@@ -44,6 +55,19 @@ pub struct SavedSession {
     pub channel_groups: Option<PathBuf>,
     /// As `--channel-rules`.
     pub channel_rules: Option<PathBuf>,
+    /// What becomes of electrodes; of sessions that do not say, the reference's way. `None` where it is not
+    /// known, and so the bundle's.
+    #[serde(default = "reference")]
+    pub channel_policy: Option<ChannelPolicy>,
+    /// `--derive`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub derive: Vec<String>,
+    /// `--no-derive`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_derive: bool,
+    /// `--keep-bad`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_bad: bool,
     /// The report and its like that are wanted.
     #[serde(default)]
     pub report: ReportArgs,
@@ -52,11 +76,20 @@ pub struct SavedSession {
     pub formats: FormatArgs,
     /// What is recorded, in the recording's order.
     pub channels: Vec<SavedChannel>,
-    /// The session came to its end.
+    /// Channels of its devices that no recording can hold: device, hexadecimal, and label.
+    #[serde(default)]
+    pub left_out: Vec<(String, String)>,
+    /// The session ended in order: by its devices, or by who stopped the program.
+    #[serde(default)]
+    pub closed: bool,
+    /// Nothing is left to do: the last pass is over as well.
     pub ended: bool,
     /// Frames of all links.
     #[serde(default)]
     pub frames: FrameLedger,
+    /// Samples that came and that the recording lacks: the live pass had them, a replay has not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unrecorded: Vec<Unrecorded>,
 }
 
 /// A channel of a live session.
@@ -87,9 +120,21 @@ pub struct SavedChannel {
 pub struct Links<'a> {
     frames: FrameLedger,
     channels: &'a [SavedChannel],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    unrecorded: &'a [Unrecorded],
 }
 
 impl SavedSession {
+    /// What a recording alone tells of its session: neither devices nor age and sex.
+    pub fn salvaged(start: String, signals: &[SignalInfo]) -> Self {
+        let channel = |signal: &SignalInfo| {
+            let (label, signal) = (signal.label.clone(), signal.clone());
+            SessionChannel { device: 0, label, signal }
+        };
+        let channels: Vec<_> = signals.iter().map(channel).collect();
+        Self::new((0, start), &channels)
+    }
+
     /// The session that starts now.
     pub fn new(start: (i64, String), channels: &[SessionChannel]) -> Self {
         Self {
@@ -98,16 +143,25 @@ impl SavedSession {
             start: start.1,
             bundle: None,
             bundle_sha256: String::new(),
+            network_sha256: String::new(),
+            session: None,
             age: None,
             sex: None,
             map: Vec::new(),
             channel_groups: None,
             channel_rules: None,
+            channel_policy: None,
+            derive: Vec::new(),
+            no_derive: false,
+            keep_bad: false,
             report: ReportArgs::default(),
             formats: FormatArgs::default(),
             channels: channels.iter().map(SavedChannel::new).collect(),
+            left_out: Vec::new(),
+            closed: false,
             ended: false,
             frames: FrameLedger::default(),
+            unrecorded: Vec::new(),
         }
     }
 
@@ -118,20 +172,18 @@ impl SavedSession {
     pub fn read(dir: &Path) -> Result<Self, String> {
         let path = dir.join(FILE_NAME);
         let refuse = |reason: String| format!("{}: {reason}", path.display());
-        let length =
-            fs::metadata(&path).map_err(|e| refuse(format!("cannot be read ({e})")))?.len();
-        if length > MAX_BYTES {
-            return Err(refuse("is too long for a session's file".to_owned()));
+        let text = files::read_text(&path, MAX_BYTES)
+            .map_err(|e| refuse(format!("cannot be read ({e})")))?;
+        let session: Self = serde_json::from_str(&text).map_err(|e| {
+            refuse(match version_of(&text) {
+                Some(version) if version > VERSION => newer(version),
+                _ => format!("is damaged ({e})"),
+            })
+        })?;
+        if !(OLDEST..=VERSION).contains(&session.version) {
+            return Err(refuse(newer(session.version)));
         }
-        let text =
-            fs::read_to_string(&path).map_err(|e| refuse(format!("cannot be read ({e})")))?;
-        let session: Self =
-            serde_json::from_str(&text).map_err(|e| refuse(format!("is damaged ({e})")))?;
-        if session.version != VERSION {
-            let version = session.version;
-            return Err(refuse(format!("is of version {version}, this program knows {VERSION}")));
-        }
-        Ok(session)
+        Ok(Self { version: VERSION, closed: session.closed || session.ended, ..session })
     }
 
     /// Puts the file into `dir`, on the disk before its name.
@@ -140,16 +192,9 @@ impl SavedSession {
     /// One sentence with the file.
     pub fn write(&self, dir: &Path) -> Result<(), String> {
         let path = dir.join(FILE_NAME);
-        let part = dir.join(format!(".{FILE_NAME}.part"));
         let text = serde_json::to_vec_pretty(self).map_err(|e| e.to_string())?;
-        let replace = || {
-            fs::write(&part, &text)?;
-            fs::File::open(&part)?.sync_all()?;
-            fs::rename(&part, &path)?;
-            fs::File::open(dir)?.sync_all()
-        };
-        replace()
-            .map_err(|e: std::io::Error| format!("{}: cannot be written ({e})", path.display()))
+        files::replace(&path, &text, Durability::Synced)
+            .map_err(|e| format!("{}: cannot be written ({e})", path.display()))
     }
 
     /// Adds the counts of the links since the session began or went on.
@@ -160,6 +205,17 @@ impl SavedSession {
             channel.ledger = channel.ledger.plus(*ledger);
         }
         self
+    }
+
+    /// The left-out channels as a session has them; a damaged entry is none.
+    pub fn session_left_out(&self) -> Vec<(u64, String)> {
+        let number = |device: &str| u64::from_str_radix(device, 16).ok();
+        self.left_out.iter().filter_map(|(d, label)| Some((number(d)?, label.clone()))).collect()
+    }
+
+    /// Whether it has channels of this device.
+    pub fn has_device(&self, device: u64) -> bool {
+        self.channels.iter().any(|channel| channel.device == super::log::hex(device))
     }
 
     /// The channels as a session has them.
@@ -178,7 +234,7 @@ impl SavedSession {
 
     /// The gap ledger of the links, for `night.json`.
     pub fn links(&self) -> Links<'_> {
-        Links { frames: self.frames, channels: &self.channels }
+        Links { frames: self.frames, channels: &self.channels, unrecorded: &self.unrecorded }
     }
 
     /// Age and sex, where both were given.
@@ -186,6 +242,20 @@ impl SavedSession {
         let (age_years, sex) = self.age.zip(self.sex)?;
         Some(Demographics { age_years, sex })
     }
+}
+
+fn reference() -> Option<ChannelPolicy> {
+    Some(ChannelPolicy::Reference)
+}
+
+/// The version of a file that has fields of a later one.
+fn version_of(text: &str) -> Option<u32> {
+    let value: serde_json::Value = serde_json::from_str(text).ok()?;
+    value.get("version")?.as_u64()?.try_into().ok()
+}
+
+fn newer(version: u32) -> String {
+    format!("is of version {version}, this program knows {OLDEST} to {VERSION}")
 }
 
 impl SavedChannel {
@@ -219,6 +289,8 @@ impl SavedChannel {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn channel() -> SessionChannel {
@@ -251,9 +323,13 @@ mod tests {
         assert!(SavedSession::read(dir.path()).expect_err("absent").contains(FILE_NAME));
         let saved = SavedSession::new((5, String::new()), &[channel()]);
         let text = serde_json::to_string(&saved).expect("JSON");
-        for text in [&text[..text.len() / 2], &text.replace("\"version\":1", "\"version\":7")] {
+        for text in [&text[..text.len() / 2], &text.replace("\"version\":2", "\"version\":7")] {
             fs::write(dir.path().join(FILE_NAME), text).expect("written");
             assert!(SavedSession::read(dir.path()).expect_err("refused").contains(FILE_NAME));
         }
+        let later = text.replace("\"version\":2", "\"version\":3,\"more\":1");
+        fs::write(dir.path().join(FILE_NAME), later).expect("written");
+        let said = SavedSession::read(dir.path()).expect_err("refused");
+        assert!(said.contains("version 3"), "{said}");
     }
 }

@@ -16,6 +16,8 @@ pub(super) struct Slot {
     /// Of all sessions of the device.
     pub ledger: SampleLedger,
     pub logged: SampleLedger,
+    /// When a sample last got its place.
+    pub placed_s: HostSeconds,
 }
 
 impl Slot {
@@ -26,6 +28,7 @@ impl Slot {
             recorded: recorded.clone(),
             ledger: SampleLedger::default(),
             logged: SampleLedger::default(),
+            placed_s: f64::NEG_INFINITY,
         }
     }
 

@@ -2,33 +2,35 @@
 //! else, as a task of the links' thread; what breaks is tried again, with growing pauses, for as
 //! long as the session lasts. A link is closed from inside by dropping its sender.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_serial::SerialPortBuilderExt;
 
 use super::LinkId;
+use super::budget::{Bucket, Rate};
 use super::lsl::{self, LslDevice};
+use super::refusals::Refusals;
+use super::standing::{Rank, Standing};
+use super::tcp;
+use super::udp::UdpLink;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 16 << 10;
 /// Messages to a device that does not take them, at most; further ones are dropped.
-const SEND_QUEUE: usize = 256;
+pub(super) const SEND_QUEUE: usize = 256;
 /// Pauses between two tries.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// Senders of datagrams that are kept apart.
-const MAX_SENDERS: usize = 256;
-/// A sender that was cut off is not heard for this long.
-const BARRED: Duration = Duration::from_secs(60);
-/// Connections that are accepted at the same time.
-const MAX_CONNECTIONS: usize = 512;
+/// Reads of a connection that has not said hello yet, at a speed of 1; then it has to wait, so that
+/// those who have are served first.
+const STRANGER_READS: Rate = Rate { per_s: 100.0, burst: 200.0 };
+const STRANGER_PAUSE: Duration = Duration::from_millis(20);
 /// A sensor that takes no message for this long gets no further ones.
 const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 /// How long streams of Lab Streaming Layer are looked for at a time.
@@ -63,18 +65,26 @@ impl std::fmt::Display for Endpoint {
     }
 }
 
+/// A link that is there.
+#[derive(Debug)]
+pub struct NewLink {
+    /// Its number.
+    pub link: LinkId,
+    /// Its name.
+    pub name: String,
+    /// Takes bytes for the other end.
+    pub sender: mpsc::Sender<Vec<u8>>,
+    /// What its transport is to know of the other end.
+    pub standing: Standing,
+    /// It was made from here, as the user wanted: its absence is worth a remark.
+    pub is_configured: bool,
+}
+
 /// What links tell.
 #[derive(Debug)]
 pub enum Wire {
     /// A link is there.
-    Up {
-        /// Its number.
-        link: LinkId,
-        /// Its name.
-        name: String,
-        /// Takes bytes for the other end.
-        sender: mpsc::Sender<Vec<u8>>,
-    },
+    Up(NewLink),
     /// Bytes came.
     Bytes(LinkId, Vec<u8>),
     /// A link is gone.
@@ -84,18 +94,41 @@ pub enum Wire {
 }
 
 /// Takes what links tell; a full queue makes TCP's flow control work.
-pub type Wires = mpsc::Sender<Wire>;
+#[derive(Clone)]
+pub struct Wires {
+    /// To the hub.
+    pub queue: mpsc::Sender<Wire>,
+    /// What is refused before the hub hears of it.
+    pub refusals: Arc<Refusals>,
+    /// Multiple of real time that sensors run at.
+    pub speed: f64,
+}
+
+impl Wires {
+    /// Tells the hub.
+    ///
+    /// # Errors
+    /// The hub is gone.
+    pub async fn send(&self, wire: Wire) -> Result<(), mpsc::error::SendError<Wire>> {
+        self.queue.send(wire).await
+    }
+
+    /// Whether the hub is gone.
+    pub fn is_closed(&self) -> bool {
+        self.queue.is_closed()
+    }
+}
 
 static LINKS: AtomicU64 = AtomicU64::new(1);
 
-fn next_link() -> LinkId {
+pub(super) fn next_link() -> LinkId {
     LINKS.fetch_add(1, Ordering::Relaxed)
 }
 
 /// An endpoint that is bound and will run.
 pub enum Bound {
     /// A socket for datagrams.
-    Udp(UdpSocket),
+    Udp(UdpLink),
     /// A port that sensors connect to.
     TcpListen(TcpListener),
     /// A place that is connected to, again and again.
@@ -112,9 +145,7 @@ impl Endpoint {
             format!("{self}: cannot be opened ({e}); is another program using it?")
         };
         match &self {
-            Endpoint::Udp(address) => {
-                UdpSocket::bind(address).await.map(Bound::Udp).map_err(refuse)
-            }
+            Endpoint::Udp(address) => UdpLink::bind(*address).await.map(Bound::Udp).map_err(refuse),
             Endpoint::TcpListen(address) => {
                 TcpListener::bind(address).await.map(Bound::TcpListen).map_err(refuse)
             }
@@ -127,8 +158,8 @@ impl Bound {
     /// Moves bytes until the queue's other end is gone.
     pub async fn run(self, wires: Wires) {
         match self {
-            Bound::Udp(socket) => datagrams(socket, wires).await,
-            Bound::TcpListen(listener) => accept(listener, wires).await,
+            Bound::Udp(socket) => socket.run(wires).await,
+            Bound::TcpListen(listener) => tcp::accept(listener, wires).await,
             Bound::Dialed(endpoint) => dial(endpoint, wires).await,
         }
     }
@@ -146,7 +177,7 @@ async fn dial(endpoint: Endpoint, wires: Wires) {
                 let connected = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(address));
                 match connected.await {
                     Ok(Ok(stream)) => {
-                        let _ = stream.set_nodelay(true);
+                        tcp::set_up(&stream);
                         stream_link(stream, name.clone(), &wires).await;
                         None
                     }
@@ -185,35 +216,43 @@ async fn dial(endpoint: Endpoint, wires: Wires) {
     }
 }
 
-async fn accept(listener: TcpListener, wires: Wires) {
-    let open = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let Ok(permit) = open.clone().acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                let _ = stream.set_nodelay(true);
-                let wires = wires.clone();
-                tokio::spawn(async move {
-                    stream_link(stream, format!("tcp {peer}"), &wires).await;
-                    drop(permit);
-                });
-            }
-            // Out of file descriptors: the ones in use will be given back.
-            Err(_) => tokio::time::sleep(FIRST_PAUSE).await,
-        }
-        if wires.is_closed() {
-            return;
-        }
-    }
+/// A stream that is a link.
+pub(super) struct Stream<S> {
+    /// Moves its bytes.
+    pub stream: S,
+    /// Its number.
+    pub link: LinkId,
+    /// Its name.
+    pub name: String,
+    /// What the hub knows of the other end.
+    pub standing: Standing,
+    /// As in [`NewLink`].
+    pub is_configured: bool,
 }
 
-/// Carries a stream's bytes until either side closes it.
+/// Carries the bytes of a stream that was opened from here until either side closes it.
 async fn stream_link(stream: impl AsyncRead + AsyncWrite + Send, name: String, wires: &Wires) {
-    let link = next_link();
+    let (link, standing) = (next_link(), Standing::default());
+    let stream = Stream { stream, link, name, standing, is_configured: true };
+    carry(stream, wires, std::future::pending()).await;
+}
+
+/// Carries a stream's bytes until either side closes it, or `displaced` ends.
+pub(super) async fn carry<S: AsyncRead + AsyncWrite + Send>(
+    stream: Stream<S>,
+    wires: &Wires,
+    displaced: impl Future<Output = ()>,
+) {
+    let Stream { stream, link, name, standing, is_configured } = stream;
     let (sender, mut to_send) = mpsc::channel(SEND_QUEUE);
-    if wires.send(Wire::Up { link, name, sender }).await.is_err() {
+    let seen = standing.clone();
+    let up = NewLink { link, name, sender, standing, is_configured };
+    if wires.send(Wire::Up(up)).await.is_err() {
         return;
     }
+    let speed = wires.speed.max(1.0);
+    let rate = Rate { per_s: speed * STRANGER_READS.per_s, burst: speed * STRANGER_READS.burst };
+    let mut budget = Bucket::new(&rate, Instant::now());
     let (mut input, mut output) = tokio::io::split(stream);
     let mut buffer = vec![0; READ_BYTES];
     // Beside the reading: a sensor that never takes a message is still listened to.
@@ -227,7 +266,7 @@ async fn stream_link(stream: impl AsyncRead + AsyncWrite + Send, name: String, w
         }
         Ok::<(), std::io::Error>(())
     };
-    tokio::pin!(write);
+    tokio::pin!(write, displaced);
     let reason = loop {
         tokio::select! {
             read = input.read(&mut buffer) => match read {
@@ -237,6 +276,10 @@ async fn stream_link(stream: impl AsyncRead + AsyncWrite + Send, name: String, w
                     if wires.send(Wire::Bytes(link, bytes)).await.is_err() {
                         return;
                     }
+                    let is_stranger = !is_configured && seen.rank() == Rank::Stranger;
+                    if is_stranger && !budget.take(&rate, Instant::now()) {
+                        tokio::time::sleep(STRANGER_PAUSE).await;
+                    }
                 }
                 Err(e) => break e.to_string(),
             },
@@ -244,68 +287,10 @@ async fn stream_link(stream: impl AsyncRead + AsyncWrite + Send, name: String, w
                 Ok(()) => "closed here".to_owned(),
                 Err(e) => e.to_string(),
             },
+            () = &mut displaced => break "closed here for a newer one".to_owned(),
         }
     };
     let _ = wires.send(Wire::Down(link, reason)).await;
-}
-
-/// One socket, a link for each address that sends to it.
-async fn datagrams(socket: UdpSocket, wires: Wires) {
-    let socket = Arc::new(socket);
-    let (end, mut ended) = mpsc::channel::<SocketAddr>(MAX_SENDERS);
-    let mut peers: HashMap<SocketAddr, LinkId> = HashMap::new();
-    let mut barred: HashMap<SocketAddr, Instant> = HashMap::new();
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        let (count, from) = tokio::select! {
-            // An ICMP answer to something sent shows up here and says nothing of the socket.
-            received = socket.recv_from(&mut buffer) => match received {
-                Ok(received) => received,
-                Err(_) => continue,
-            },
-            Some(from) = ended.recv() => {
-                peers.remove(&from);
-                barred.insert(from, Instant::now());
-                continue;
-            }
-        };
-        barred.retain(|_, since| since.elapsed() < BARRED);
-        if barred.contains_key(&from) {
-            continue;
-        }
-        let link = match peers.get(&from) {
-            Some(link) => *link,
-            None if peers.len() == MAX_SENDERS => continue,
-            None => {
-                let (link, (sender, to_send)) = (next_link(), mpsc::channel(SEND_QUEUE));
-                peers.insert(from, link);
-                tokio::spawn(answer(socket.clone(), from, to_send, end.clone()));
-                let up = Wire::Up { link, name: format!("udp {from}"), sender };
-                if wires.send(up).await.is_err() {
-                    return;
-                }
-                link
-            }
-        };
-        let bytes = buffer.get(..count).unwrap_or_default().to_vec();
-        if wires.send(Wire::Bytes(link, bytes)).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Sends a peer what is queued for it until its link is closed.
-async fn answer(
-    socket: Arc<UdpSocket>,
-    to: SocketAddr,
-    mut to_send: mpsc::Receiver<Vec<u8>>,
-    end: mpsc::Sender<SocketAddr>,
-) {
-    while let Some(bytes) = to_send.recv().await {
-        // What the network does not take is lost, as datagrams are.
-        let _ = socket.send_to(&bytes, to).await;
-    }
-    let _ = end.send(to).await;
 }
 
 /// Opens every stream that matches and carries their frames until the last one ends; returns why
@@ -330,7 +315,8 @@ async fn lsl_link(query: &str, name: &str, wires: &Wires) -> Option<String> {
 async fn lsl_stream(mut device: LslDevice, name: String, wires: Wires) {
     let link = next_link();
     let (sender, mut to_send) = mpsc::channel::<Vec<u8>>(SEND_QUEUE);
-    if wires.send(Wire::Up { link, name, sender }).await.is_err() {
+    let up = NewLink { link, name, sender, standing: Standing::default(), is_configured: true };
+    if wires.send(Wire::Up(up)).await.is_err() {
         return;
     }
     let reason = loop {

@@ -8,20 +8,30 @@ use std::path::Path;
 use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 use sfm_models::Modality;
+use sfm_models::manifest::ChannelPolicy;
 
 use super::MontageError;
+use super::derive::{Derive, Wanted};
 use super::table::escaped;
+use super::units::Quantity;
 
 const BUILT_IN: &str = include_str!("../../../configs/channels.toml");
 
 /// Rules files are small; a larger one is a mistake.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
+/// Pieces of patterns may use other pieces, so deep.
+const PART_DEPTH: usize = 3;
+
 /// Rules in the order in which they are asked, and what the user set for single labels.
 #[derive(Debug, Clone)]
 pub struct ChannelRules {
     pub(super) rules: Vec<Rule>,
     pub(super) overrides: Vec<Override>,
+    /// They are the reference's lists, which leave nothing to decide.
+    pub(super) is_list: bool,
+    /// What becomes of electrodes.
+    pub(super) derive: Derive,
 }
 
 /// One rule.
@@ -29,6 +39,12 @@ pub struct ChannelRules {
 pub(super) struct Rule {
     pub name: String,
     pub verdict: Verdict,
+    /// Rules that do not decide give way to one that does.
+    pub decides: bool,
+    /// What its channels may measure besides what their modality's usually do.
+    pub also: Vec<Quantity>,
+    /// Where a modality has more channels than the network takes, lower ones come first.
+    pub rank: usize,
     matcher: Matcher,
 }
 
@@ -80,6 +96,17 @@ struct RuleEntry {
     name: String,
     modality: Modality,
     pattern: String,
+    #[serde(default)]
+    decides: bool,
+    #[serde(default)]
+    also: Vec<Quantity>,
+    #[serde(default = "last")]
+    rank: usize,
+}
+
+/// The rank of a rule that says none.
+fn last() -> usize {
+    usize::MAX
 }
 
 impl ChannelRules {
@@ -107,17 +134,27 @@ impl ChannelRules {
         for entry in &file.leave_out {
             let matcher = matcher(&entry.name, &entry.pattern)?;
             let verdict = Verdict::LeaveOut(entry.reason.clone());
-            rules.push(Rule { name: entry.name.clone(), verdict, matcher });
+            let (name, also) = (entry.name.clone(), Vec::new());
+            let rank = last();
+            rules.push(Rule { name, verdict, decides: true, also, rank, matcher });
         }
         for entry in &file.rule {
             let matcher = matcher(&entry.name, &entry.pattern)?;
             let verdict = Verdict::Use(entry.modality);
-            rules.push(Rule { name: entry.name.clone(), verdict, matcher });
+            let (name, also) = (entry.name.clone(), entry.also.clone());
+            rules.push(Rule {
+                name,
+                verdict,
+                decides: entry.decides,
+                also,
+                rank: entry.rank,
+                matcher,
+            });
         }
         if file.rule.is_empty() {
             return Err(refuse("it has no [[rule]]".to_owned()));
         }
-        Ok(Self { rules, overrides: Vec::new() })
+        Ok(Self { rules, overrides: Vec::new(), is_list: false, derive: Derive::default() })
     }
 
     /// The reference's `channel_groups.json`: exact labels by modality, case and spelling as they
@@ -135,9 +172,13 @@ impl ChannelRules {
         let rules = groups.into_iter().map(|(modality, labels)| Rule {
             name: format!("{modality} list"),
             verdict: Verdict::Use(modality),
+            decides: false,
+            also: Vec::new(),
+            rank: last(),
             matcher: Matcher::Exact(labels.iter().map(|l| l.trim().to_owned()).collect()),
         });
-        Ok(Self { rules: rules.collect(), overrides: Vec::new() })
+        let (overrides, derive) = (Vec::new(), Derive::default());
+        Ok(Self { rules: rules.collect(), overrides, is_list: true, derive })
     }
 
     /// [`Self::from_toml`] of a file.
@@ -170,14 +211,52 @@ impl ChannelRules {
         Ok(self)
     }
 
+    /// What becomes of electrodes and of more channels than the network takes. The reference's lists stay
+    /// with the reference's way.
+    #[must_use]
+    pub fn with_policy(mut self, policy: ChannelPolicy) -> Self {
+        if !self.is_list {
+            self.derive.policy = policy;
+        }
+        self
+    }
+
+    /// Of more channels than the network takes, the better ones are chosen.
+    pub fn chooses(&self) -> bool {
+        self.derive.policy == ChannelPolicy::Aasm
+    }
+
+    /// Makes no derivation but those that are asked for by name.
+    #[must_use]
+    pub fn without_derivations(mut self) -> Self {
+        self.derive.only_wanted = true;
+        self
+    }
+
+    /// Adds the user's `LABEL=PLUS,MINUS` entries: channels to be made of others.
+    ///
+    /// # Errors
+    /// [`MontageError::BadDerivation`] for an entry of another form.
+    pub fn with_derivations<S: AsRef<str>>(mut self, entries: &[S]) -> Result<Self, MontageError> {
+        for entry in entries {
+            self.derive.wanted.push(Wanted::parse(entry.as_ref())?);
+        }
+        Ok(self)
+    }
+
     /// The first rule that claims `label`, or `None` where no rule does.
     ///
     /// # Errors
     /// [`MontageError::Contested`] if rules of two modalities claim it.
     pub(super) fn claim(&self, label: &str) -> Result<Option<&Rule>, MontageError> {
         let key = normalized(label);
-        let mut claims = self.rules.iter().filter(|rule| rule.matcher.matches(label, &key));
-        let Some(first) = claims.next() else { return Ok(None) };
+        let claims = self.rules.iter().filter(|rule| rule.matcher.matches(label, &key));
+        let mut claims: Vec<&Rule> = claims.collect();
+        if claims.iter().any(|rule| rule.decides) {
+            // What is left out comes first.
+            claims.retain(|rule| rule.decides);
+        }
+        let Some(&first) = claims.first() else { return Ok(None) };
         let Verdict::Use(modality) = first.verdict else { return Ok(Some(first)) };
         for other in claims {
             let Verdict::Use(claimed) = other.verdict else { continue };
@@ -205,17 +284,22 @@ impl Matcher {
 }
 
 /// A label as patterns see it: lower case, letters and digits only, so that neither case nor any
-/// separator matters.
+/// separator matters. Without the `POL` that recorders of Nihon Kohden write before the labels of inputs.
 pub fn normalized(label: &str) -> String {
+    let label = label.trim();
+    let input = label.get(..4).filter(|start| start.eq_ignore_ascii_case("pol "));
+    let label = input.map_or(label, |start| &label[start.len()..]);
     label.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
 /// `pattern` with its parts put in, to match a whole normalized label.
 fn compile(pattern: &str, parts: &BTreeMap<String, String>) -> Result<Regex, String> {
     let mut whole = pattern.to_owned();
-    for (name, part) in parts {
-        // The line break ends a comment on the part's last line.
-        whole = whole.replace(&format!("{{{name}}}"), &format!("(?:{part}\n)"));
+    for _ in 0..PART_DEPTH {
+        for (name, part) in parts {
+            // The line break ends a comment on the part's last line.
+            whole = whole.replace(&format!("{{{name}}}"), &format!("(?:{part}\n)"));
+        }
     }
     RegexBuilder::new(&format!("\\A(?:{whole}\n)\\z"))
         .ignore_whitespace(true)
@@ -247,11 +331,7 @@ fn one_line(text: &str) -> String {
 
 fn read_capped(path: &Path, origin: &str) -> Result<String, MontageError> {
     let refuse = |reason: String| MontageError::Rules { origin: origin.to_owned(), reason };
-    let bytes = std::fs::metadata(path).map_err(|e| refuse(e.to_string()))?.len();
-    if bytes > MAX_FILE_BYTES {
-        return Err(refuse(format!("{bytes} bytes are too many for a list of channels")));
-    }
-    std::fs::read_to_string(path).map_err(|e| refuse(e.to_string()))
+    crate::files::read_text(path, MAX_FILE_BYTES).map_err(|e| refuse(e.to_string()))
 }
 
 fn parse_override(entry: &str) -> Result<Override, MontageError> {

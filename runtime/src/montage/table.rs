@@ -3,34 +3,79 @@
 
 use std::fmt::Write as _;
 
+use serde::Serialize;
+use sfm_models::Modality;
+
 use super::Montage;
 use crate::signal::{SignalInfo, StreamInfo};
 
 const HEADINGS: [&str; 7] = ["#", "label", "rate", "unit", "physical range", "modality", "rule"];
 const RIGHT_ALIGNED: [bool; 7] = [true, false, true, false, true, false, false];
 
+/// One channel and what becomes of it. Labels and units are as in the recording.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ChannelRow {
+    /// Index in the recording; of derived channels, behind those.
+    pub channel: usize,
+    /// Its label.
+    pub label: String,
+    /// Sampling rate, Hz.
+    pub rate_hz: f64,
+    /// Physical dimension.
+    pub unit: String,
+    /// Physical minimum.
+    pub physical_min: f64,
+    /// Physical maximum.
+    pub physical_max: f64,
+    /// The modality that it goes into, itself or in a derivation; `None` if it is left out.
+    pub modality: Option<Modality>,
+    /// The network gets it as it is, not in a derivation.
+    pub is_used: bool,
+    /// It is made of other channels.
+    pub is_derived: bool,
+    /// The rule that decided, or why it is left out.
+    pub rule: String,
+}
+
+/// The channels of `info` with the decisions of `montage`, and what is derived of them.
+pub fn rows(info: &StreamInfo, montage: &Montage) -> Vec<ChannelRow> {
+    let info = montage.extended(info);
+    let row = |(signal, decision): (&SignalInfo, &super::Decision)| ChannelRow {
+        channel: decision.channel,
+        label: signal.label.clone(),
+        rate_hz: signal.rate_hz,
+        unit: signal.unit.clone(),
+        physical_min: signal.physical_min,
+        physical_max: signal.physical_max,
+        modality: decision.modality.or(decision.electrode_of),
+        is_used: decision.modality.is_some(),
+        is_derived: decision.channel >= montage.recorded(),
+        rule: decision.rule.clone(),
+    };
+    info.signals.iter().zip(&montage.decisions).map(row).collect()
+}
+
 /// The channels of `info` with the decisions of `montage`, as aligned columns and a summary line;
 /// every line ends with a line break.
 pub fn table(info: &StreamInfo, montage: &Montage) -> String {
-    let mut rows = vec![HEADINGS.map(str::to_owned)];
-    for decision in &montage.decisions {
-        let Some(signal) = info.signals.get(decision.channel) else { continue };
-        let rule = escaped(&decision.rule);
-        let (modality, rule) = match decision.modality {
+    let mut lines = vec![HEADINGS.map(str::to_owned)];
+    for row in rows(info, montage) {
+        let rule = escaped(&row.rule);
+        let (modality, rule) = match row.modality {
             Some(modality) => (modality.to_string(), rule),
             None => ("-".to_owned(), format!("left out: {rule}")),
         };
-        rows.push([
-            decision.channel.to_string(),
-            escaped(&signal.label),
-            format!("{} Hz", number(signal.rate_hz)),
-            escaped(&signal.unit),
-            physical_range(signal),
+        lines.push([
+            row.channel.to_string(),
+            escaped(&row.label),
+            format!("{} Hz", number(row.rate_hz)),
+            escaped(&row.unit),
+            format!("{} .. {}", number(row.physical_min), number(row.physical_max)),
             modality,
             rule,
         ]);
     }
-    let mut text = aligned(&rows);
+    let mut text = aligned(&lines);
     let _ = writeln!(text, "{}", montage.summary());
     text
 }
@@ -81,10 +126,6 @@ fn aligned(rows: &[[String; 7]]) -> String {
         text.push('\n');
     }
     text
-}
-
-fn physical_range(signal: &SignalInfo) -> String {
-    format!("{} .. {}", number(signal.physical_min), number(signal.physical_max))
 }
 
 /// At most four digits after the point, none that are zero; powers of ten for extremes.

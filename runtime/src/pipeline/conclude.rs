@@ -30,19 +30,14 @@ pub(super) fn conclude(
         None => None,
     };
     let stages: Vec<Option<SleepStage>> = hypnogram.iter().map(|e| e.stage).collect();
-    let lights = (around.lights)();
+    let lights = (around.lights)().within(intake.length_s());
     let counted = lights.epochs(stages.len());
     let mut notes = notes(pass, network, intake, &log, risk.as_ref());
-    notes.extend(
-        lights
-            .unread
-            .iter()
-            .map(|why| format!("when the lights went off and on is not known: {why}")),
-    );
+    notes.extend(lights.notes.iter().cloned());
     let night = Night {
         pass,
         statistics: SleepStatistics::from_hypnogram(&stages[counted.clone()]),
-        lights,
+        lights: lights.to_show(),
         counted,
         missing: missing(watch, intake, stages.len()),
         risk,
@@ -72,6 +67,9 @@ fn notes(
     let mut notes = Vec::new();
     if intake.broke_off() {
         notes.push("the recording broke off: this is the part before".to_owned());
+    }
+    if let Some(line) = network.backend.failure() {
+        notes.push(format!("the engine that was chosen failed, another one took over: {line}"));
     }
     let flat = intake.flat_channels();
     if !flat.is_empty() {

@@ -30,8 +30,10 @@ pub(super) fn run<T>(
         .map(|(signal, decision)| decision.modality.map(|_| signal.rate_hz))
         .collect();
     let (writer, readers, state) = rings(&rates, rings_s, when_full(source));
-    let intake = Intake::new(&info, montage, &network.manifest.preprocessing, readers, state, pass)
+    let preprocessing = &network.manifest.preprocessing;
+    let mut intake = Intake::new(&info, montage, preprocessing, readers, state, pass)
         .map_err(PipelineError::Channel)?;
+    intake.mask_pieces(&info, preprocessing, network.mask);
     std::thread::scope(|scope| {
         let feeder = scope.spawn(|| feed(source, &info, writer, speed, network.timings()));
         // `drive` owns the intake: however it ends, the rings close and the feeder with them.

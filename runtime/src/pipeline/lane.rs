@@ -6,14 +6,14 @@ use super::Network;
 use crate::encode::{BaseNetwork, WindowEncoder, WindowOutput};
 use crate::event::{Pass, WindowEmbedding};
 use crate::infer::InferError;
-use crate::intake::{Intake, ModalityIntake, Normalization};
+use crate::intake::{Intake, ModalityIntake, Normalization, PatchBatch};
+use crate::staging::{EpochSignal, evidence};
 
 /// One modality's window on its way through the base network.
 pub(super) struct Lane {
     pub(super) modality: Modality,
     pub(super) encoder: WindowEncoder,
-    pub(super) patches: Vec<f32>,
-    pub(super) present: Vec<f32>,
+    pub(super) batch: PatchBatch,
 }
 
 impl Lane {
@@ -22,8 +22,7 @@ impl Lane {
         let lane = |m: &ModalityIntake| Lane {
             modality: m.modality,
             encoder: WindowEncoder::new(network.base.clone(), m.channels()),
-            patches: Vec::new(),
-            present: Vec::new(),
+            batch: PatchBatch::default(),
         };
         intake.modalities.iter().map(lane).collect()
     }
@@ -35,19 +34,30 @@ impl Lane {
         rows: usize,
         normalization: &Normalization,
     ) -> Result<(), InferError> {
-        source.gather(first, rows, normalization, &mut self.patches, &mut self.present);
-        self.encoder.push(&self.patches, &self.present)
+        source.gather(first, rows, normalization, &mut self.batch);
+        self.push()
+    }
+
+    /// Takes what was gathered through tokenizer and pooling.
+    pub(super) fn push(&mut self) -> Result<(), InferError> {
+        self.encoder.push(&self.batch.patches, &self.batch.present)
     }
 }
 
-/// Part of an epoch's signal that is present: the mean over its patches and the modalities, each
-/// with the presence of its channels, times the part of the epoch that the recording covers.
-pub(super) fn quality<'a>(modalities: impl Iterator<Item = &'a [f32]>, part: f32) -> f32 {
-    let of_modalities: Vec<f32> = modalities
-        .map(|present| present.iter().sum::<f32>() / present.len().max(1) as f32)
+/// What the network had of an epoch's signal, to be judged: the mean over its patches and the
+/// modalities, each with the shares of its channels, times the part of the epoch that the recording
+/// covers; and the evidence. How sound the signal is stays open.
+pub(super) fn signal<'a>(
+    modalities: impl Iterator<Item = (Modality, &'a [f32])>,
+    part: f32,
+) -> EpochSignal {
+    let of_modalities: Vec<(Modality, f32)> = modalities
+        .map(|(m, shares)| (m, shares.iter().sum::<f32>() / shares.len().max(1) as f32))
         .collect();
-    let mean = of_modalities.iter().sum::<f32>() / of_modalities.len().max(1) as f32;
-    mean * part
+    let sum = of_modalities.iter().map(|(_, share)| share).sum::<f32>();
+    let mean = sum / of_modalities.len().max(1) as f32;
+    let evidence = evidence(of_modalities.into_iter());
+    EpochSignal { present: mean * part, evidence, sound: 1.0 }
 }
 
 pub(super) fn empty_window(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 use sfm_models::Modality;
 
-use super::lane::{Lane, empty_window, put_embeddings, quality};
+use super::lane::{Lane, empty_window, put_embeddings, signal};
 use super::watch::Watch;
 use super::{LiveSession, Network, PipelineError, Surroundings};
 use crate::encode::{TokenLog, WindowOutput};
@@ -193,8 +193,10 @@ impl<'n, 's> Live<'n, 's> {
         let present: Vec<_> = present.collect();
         let epoch = self.signals.len() as u32;
         let settled = window.epochs.iter().find(|e| e.epoch == epoch);
+        // Its stage is known: nothing asks for the evidence again.
         let quality = settled.map_or(0.0, |e| e.quality);
-        self.tell_signals(intake, rows, quality, &present, around);
+        let signal = EpochSignal { present: quality, evidence: quality, sound: 1.0 };
+        self.tell_signals(intake, rows, signal, &present, around);
     }
 
     /// Takes one epoch through the network; `false` if its provisional score was skipped.
@@ -222,10 +224,11 @@ impl<'n, 's> Live<'n, 's> {
         }
         self.taken += rows as u64;
         let whole = rows as f32 / self.network.base.epoch_patches as f32;
-        let quality = quality(self.lanes.iter().map(|l| l.present.as_slice()), whole);
-        let present = self.lanes.iter().map(|l| (l.modality, l.present.iter().any(|&p| p > 0.0)));
+        let shares = || self.lanes.iter().map(|l| (l.modality, l.batch.shares.as_slice()));
+        let signal = signal(shares(), whole);
+        let present = shares().map(|(m, shares)| (m, shares.iter().any(|&p| p > 0.0)));
         let present: Vec<_> = present.collect();
-        self.tell_signals(intake, rows, quality, &present, around);
+        self.tell_signals(intake, rows, signal, &present, around);
         self.encoded = false;
         if skip {
             self.skipped_epochs += 1;
@@ -244,7 +247,7 @@ impl<'n, 's> Live<'n, 's> {
         &mut self,
         intake: &mut Intake,
         rows: usize,
-        quality: f32,
+        signal: EpochSignal,
         modalities: &[(Modality, bool)],
         around: &mut Surroundings<'_>,
     ) {
@@ -258,7 +261,7 @@ impl<'n, 's> Live<'n, 's> {
         let part = rows as f64 / self.network.base.epoch_patches as f64;
         let epoch = self.signals.len() as u32;
         let sound = self.watch.epoch(epoch, part, modalities.iter().copied(), intake, emit);
-        self.signals.push(EpochSignal { present: quality, sound });
+        self.signals.push(EpochSignal { sound, ..signal });
     }
 
     /// Writes the open window's tokens, which the lanes have just encoded, into the log anew and

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::lane::{Lane, empty_window, put_embeddings, quality};
+use super::lane::{Lane, empty_window, put_embeddings, signal};
 use super::watch::Watch;
 use super::{Network, PipelineError, Surroundings};
 use crate::encode::TokenLog;
@@ -73,7 +73,7 @@ impl<'a> Final<'a> {
         for (lane, &size) in self.lanes.iter_mut().zip(&sizes) {
             let at = self.taken;
             lane.par_iter_mut().zip(&mut intake.modalities).for_each(|(lane, source)| {
-                source.gather(at, size, normalization, &mut lane.patches, &mut lane.present);
+                source.gather(at, size, normalization, &mut lane.batch);
             });
             self.taken += size as u64;
         }
@@ -81,7 +81,7 @@ impl<'a> Final<'a> {
         let shared = self.network.base.shared.is_some();
         open.par_iter_mut().flat_map(|lane| lane.par_iter_mut()).try_for_each(|lane| {
             lane.encoder.begin();
-            lane.encoder.push(&lane.patches, &lane.present)?;
+            lane.push()?;
             if shared { Ok(()) } else { lane.encoder.encode().map(drop) }
         })?;
         if shared {
@@ -111,15 +111,15 @@ impl<'a> Final<'a> {
         for from in (0..size).step_by(epoch_patches) {
             let here = epoch_patches.min(size - from);
             let lanes = self.lanes[index].iter().map(|lane| {
-                let channels = lane.present.len() / size;
-                (lane.modality, &lane.present[from * channels..(from + here) * channels])
+                let channels = lane.batch.shares.len() / size;
+                (lane.modality, &lane.batch.shares[from * channels..(from + here) * channels])
             });
             let part = here as f64 / epoch_patches as f64;
-            let present = quality(lanes.clone().map(|(_, present)| present), part as f32);
-            let modalities = lanes.map(|(m, present)| (m, present.iter().any(|&p| p > 0.0)));
+            let signal = signal(lanes.clone(), part as f32);
+            let modalities = lanes.map(|(m, shares)| (m, shares.iter().any(|&p| p > 0.0)));
             let epoch = self.signals.len() as u32;
             let sound = self.watch.epoch(epoch, part, modalities, intake, around.emit);
-            self.signals.push(EpochSignal { present, sound });
+            self.signals.push(EpochSignal { sound, ..signal });
         }
         let mut event = empty_window(Pass::Final, first as usize, size, &self.network.base);
         for lane in &self.lanes[index] {

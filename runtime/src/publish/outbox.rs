@@ -16,13 +16,14 @@
 //! delivered twice then has the same id.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::files::{self, Durability};
 use crate::sink::SinkError;
 
 const MAGIC: [u8; 8] = *b"SFMOUT01";
@@ -113,7 +114,7 @@ impl Outbox {
                 path.display()
             ))
         };
-        let mut outbox = match OpenOptions::new().read(true).write(true).open(path) {
+        let mut outbox = match files::open(OpenOptions::new().read(true).write(true), path) {
             Ok(file) => Self::scan(path, file, capacity).map_err(refuse)?,
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 let head = Head { session: rand::random(), base: 0, seen: Vec::new() };
@@ -132,8 +133,7 @@ impl Outbox {
     /// Puts a file of `head` and then `messages`, which are framed, in the place of `path`.
     fn create(path: &Path, head: &Head, capacity: u64, messages: &[u8]) -> io::Result<Self> {
         let part = part_of(path);
-        let mut file =
-            File::options().read(true).write(true).create(true).truncate(true).open(&part)?;
+        let mut file = files::create(&part)?;
         lock(&file)?;
         let record = framed(&Record::Head(head.clone()))?;
         file.write_all(&MAGIC)?;
@@ -141,7 +141,7 @@ impl Outbox {
         file.write_all(&[0; SLOT_BYTES as usize])?;
         file.write_all(&record)?;
         file.write_all(messages)?;
-        fs::rename(&part, path)?;
+        files::put_in_place(&part, path, Durability::Rename)?;
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -297,7 +297,7 @@ impl Outbox {
         (&self.file).read_exact(&mut rest)?;
         let part = part_of(&self.path);
         let made = Self::create(&self.path, &head, self.capacity, &rest);
-        let made = made.inspect_err(|_| drop(fs::remove_file(&part)))?;
+        let made = made.inspect_err(|_| drop(files::remove(&part)))?;
         *self = Self { waiting: self.waiting, left_out: self.left_out, ..made };
         Ok(())
     }
@@ -307,7 +307,7 @@ impl Outbox {
     /// # Errors
     /// The file system refuses.
     pub fn delete(&self) -> io::Result<()> {
-        fs::remove_file(&self.path)
+        files::remove(&self.path)
     }
 
     fn place(&self, position: u64) -> u64 {

@@ -1,5 +1,7 @@
 //! The outbox: what is appended comes out once and in order, whatever moment it is killed at.
 
+use std::fs;
+
 use super::*;
 
 const ROOMY: u64 = 1 << 20;

@@ -67,7 +67,8 @@ pub async fn until_due(pulse: &Option<Pulse>) {
 /// What is worth a message when it changes: all but the epoch and figures that always change.
 fn essence(report: Option<&BedReport>) -> String {
     let Some(bed) = report else { return String::new() };
-    let is_figure = |word: &&str| word.bytes().all(|byte| byte.is_ascii_digit());
+    // A device's number is no figure, though its digits may all be decimal.
+    let is_figure = |word: &&str| word.len() < 10 && word.bytes().all(|b| b.is_ascii_digit());
     let words = bed.reasons.iter().flat_map(|reason| reason.split(' '));
     let reasons: Vec<&str> = words.filter(|word| !is_figure(word)).collect();
     let told = json!([bed.status, bed.phase, bed.recorder, bed.links, bed.links_up, reasons]);

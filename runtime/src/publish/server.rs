@@ -149,7 +149,8 @@ pub fn tls(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
             let cannot = |e: &dyn fmt::Display| {
                 format!("--ca-file {}: cannot be read ({e})", path.display())
             };
-            let certificates = CertificateDer::pem_file_iter(path).map_err(|e| cannot(&e))?;
+            let file = crate::files::open_input(path).map_err(|e| cannot(&e))?;
+            let certificates = CertificateDer::pem_reader_iter(file);
             let certificates: Result<Vec<_>, _> = certificates.collect();
             roots.add_parsable_certificates(certificates.map_err(|e| cannot(&e))?);
             format!("--ca-file {}", path.display())

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use sfm_models::SleepStage;
 
 use super::thread::Message;
-use super::{MAX_LOST_S, RecorderError, error_reason, open};
+use super::{MAX_LOST_S, RecorderError, error_reason, open, put_in};
 use crate::edf::annotation::read_annotations;
 use crate::edf::{
     Annotation, Continuity, DateTime, EdfError, EdfWriter, RecordReader, RecordingSpec,
@@ -56,7 +56,7 @@ impl AnnotationLog {
     pub fn create(dir: &Path, start: DateTime) -> Result<Self, RecorderError> {
         let path = dir.join(FILE_NAME);
         let begin = || -> Result<_, EdfError> {
-            let file = open(OpenOptions::new().write(true).create(true), &path)?;
+            let file = open(OpenOptions::new().read(true).write(true).create(true), &path)?;
             file.set_len(0)?;
             EdfWriter::annotations_only(file, Some(start), RECORD_S, ANNOTATION_BYTES)
         };
@@ -91,7 +91,7 @@ impl AnnotationLog {
     /// Appends an annotation, unless it is there already. Longer texts are cut.
     ///
     /// # Errors
-    /// [`RecorderError::Disk`].
+    /// [`RecorderError::Disk`]; it can be tried again.
     pub fn append(&mut self, annotation: &Annotation) -> Result<(), RecorderError> {
         let text = annotation.text.replace(|c: char| !matches!(c, ' '..='~'), " ");
         let text: String = text.trim().chars().take(MAX_TEXT).collect();
@@ -101,13 +101,15 @@ impl AnnotationLog {
         if !onset_s.is_finite() || onset_s.abs() > 1e7 || text.is_empty() {
             return Ok(());
         }
-        if !self.written.insert(key(onset_s, &text)) {
+        let key = key(onset_s, &text);
+        if self.written.contains(&key) {
             return Ok(());
         }
         let duration_s = annotation.duration_s.filter(|s| (0.0..1e7).contains(s));
         self.writer
             .write_record(&[], &[Annotation { onset_s, duration_s, text }])
             .map_err(|error| self.disk(error))?;
+        self.written.insert(key);
         self.unsynced.get_or_insert_with(Instant::now);
         Ok(())
     }
@@ -124,6 +126,24 @@ impl AnnotationLog {
     pub fn sync(&mut self) -> Result<(), RecorderError> {
         self.unsynced = None;
         self.writer.output().sync_data().map_err(|error| self.disk(error.into()))
+    }
+
+    /// As [`super::Recorder::move_to`].
+    ///
+    /// # Errors
+    /// [`RecorderError::Disk`].
+    pub fn move_to(&mut self, dir: &Path) -> Result<(), RecorderError> {
+        let path = dir.join(FILE_NAME);
+        match put_in(self.writer.output(), &path) {
+            Ok(file) => {
+                if let Some(file) = file {
+                    let _ = self.writer.replace_output(file).unlock();
+                }
+                self.path = path;
+                Ok(())
+            }
+            Err(error) => Err(RecorderError::Disk { path, reason: error.to_string() }),
+        }
     }
 
     fn disk(&self, error: EdfError) -> RecorderError {
@@ -199,6 +219,11 @@ pub struct AnnotationSink(pub Annotations);
 impl Sink for AnnotationSink {
     fn name(&self) -> String {
         FILE_NAME.to_owned()
+    }
+
+    /// The recorder's thread does.
+    fn move_to(&mut self, _: &Path) -> Result<(), SinkError> {
+        Ok(())
     }
 
     fn take(&mut self, event: &Event) -> Result<(), SinkError> {

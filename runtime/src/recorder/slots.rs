@@ -67,6 +67,15 @@ pub(super) struct Record {
     pub missing: Vec<Missing>,
 }
 
+impl Record {
+    /// Samples that came, those of all channels.
+    pub fn sample_count(&self) -> u64 {
+        let all: usize = self.samples.iter().map(Vec::len).sum();
+        let missing: usize = self.missing.iter().map(|missing| missing.samples.len()).sum();
+        all.saturating_sub(missing) as u64
+    }
+}
+
 impl Slots {
     /// Channels of so many samples in each record of `record_s`, missing ones filled by the second
     /// number; `record` is the first to come.
@@ -92,6 +101,35 @@ impl Slots {
             held: 0,
             lost: Lost::default(),
         }
+    }
+
+    /// Record 0 without a sample.
+    pub fn empty_record(&self) -> Record {
+        let samples = |channel: &Channel| vec![channel.fill; channel.per_record];
+        let missing = |(channel, samples): (usize, &Vec<i32>)| Missing {
+            channel,
+            samples: 0..samples.len(),
+            reason: Reason::Gap,
+        };
+        let samples: Vec<Vec<i32>> = self.channels.iter().map(samples).collect();
+        let missing = samples.iter().enumerate().map(missing).collect();
+        Record { index: 0, samples, missing }
+    }
+
+    /// The next record to be taken.
+    pub fn next_record(&self) -> u64 {
+        self.record
+    }
+
+    /// Samples that wait.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Behind the last record that a channel has decided on.
+    pub fn end_record(&self) -> u64 {
+        let begun = |channel: &Channel| channel.decided.div_ceil(channel.per_record as u64);
+        self.channels.iter().map(begun).max().unwrap_or_default()
     }
 
     /// Takes a block; of an unknown channel nothing.
@@ -141,8 +179,7 @@ impl Slots {
     /// The next of the records that are left when the session is over, up to the last one that a
     /// channel has decided on; of a long hole those that a channel's last decision lies in.
     pub fn next_at_end(&mut self) -> Option<Record> {
-        let begun = |channel: &Channel| channel.decided.div_ceil(channel.per_record as u64);
-        let end = self.channels.iter().map(begun).max()?.max(1);
+        let end = self.end_record().max(1);
         let last_words = self.channels.iter().map(|c| c.decided / c.per_record as u64);
         let last_words = last_words.filter(|&record| record >= self.record).min();
         let said = self.first_filled().min(last_words.unwrap_or(u64::MAX)).min(end - 1);

@@ -127,11 +127,8 @@ impl Token {
 /// The reason, to go behind the file's name.
 pub fn read_secret(path: &Path, max_bytes: u64) -> Result<Vec<u8>, String> {
     let cannot = |e: std::io::Error| format!("cannot be read: {e}");
-    let file = std::fs::File::open(path).map_err(cannot)?;
+    let file = crate::files::open_input(path).map_err(cannot)?;
     let about = file.metadata().map_err(cannot)?;
-    if !about.is_file() {
-        return Err("is no file".to_owned());
-    }
     if readable_by_all(&about) {
         return Err("every user can read it; chmod 600 it".to_owned());
     }
@@ -295,7 +292,7 @@ mod tests {
             assert!(refused.contains(reason) && refused.contains("token"), "{refused}");
             assert!(!refused.contains("0123"), "the secret is shown: {refused}");
         }
-        assert!(Token::read(dir.path()).expect_err("refused").contains("no file"));
+        assert!(Token::read(dir.path()).expect_err("refused").contains("a folder"));
         let missing = Token::read(&dir.path().join("none")).expect_err("refused");
         assert!(missing.contains("cannot be read"), "{missing}");
     }

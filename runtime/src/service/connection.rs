@@ -1,5 +1,7 @@
-//! Connections of the HTTP servers: so many at a time, and each with a deadline whatever its client
-//! does. It owns the listening socket. Runs on the thread of the server that it is given to.
+//! Connections of the HTTP servers: how many each client may have, and a deadline for each whatever
+//! its client does. Nobody is shut out: where there are too many, the client that has the most of
+//! them loses the one that has got on the least. It owns the listening socket. Runs on the thread of
+//! the server that it is given to.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -7,19 +9,28 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::extract::connect_info::Connected;
+use axum::serve::IncomingStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
-/// What a connection's deadline counts from.
+use super::crowd::{Crowd, Place};
+
+/// When a connection is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deadline {
-    /// The connection's beginning.
+    /// So long after its beginning.
     Whole(Duration),
-    /// The last bytes that its client took: for answers that go on for hours. A client that only
-    /// sends does not put it off.
-    LastTaken(Duration),
+    /// If no answer has begun `first` after its beginning, and then so long after the last bytes that
+    /// its client took: for answers that go on for hours. A client that only sends puts off neither.
+    LastTaken {
+        /// For the request, with what it takes to answer it.
+        first: Duration,
+        /// Between two bytes of the answer.
+        then: Duration,
+    },
 }
 
 /// A socket that listens at `addr`, not yet answering; `what` it is for.
@@ -38,17 +49,17 @@ pub fn listen(addr: SocketAddr, what: &str) -> Result<std::net::TcpListener, Str
     })
 }
 
-/// Accepts a connection when one is free; the next ones wait in the operating system's queue.
+/// Accepts connections; each has a place in the crowd.
 pub struct Connections {
     listener: TcpListener,
-    free: Arc<Semaphore>,
+    crowd: Arc<Crowd>,
     deadline: Deadline,
 }
 
 impl Connections {
-    /// At most `most` of them at a time.
-    pub fn new(listener: TcpListener, most: usize, deadline: Deadline) -> Self {
-        Self { listener, free: Arc::new(Semaphore::new(most)), deadline }
+    /// Those of `listener`.
+    pub fn new(listener: TcpListener, crowd: Crowd, deadline: Deadline) -> Self {
+        Self { listener, crowd: Arc::new(crowd), deadline }
     }
 }
 
@@ -57,15 +68,18 @@ impl axum::serve::Listener for Connections {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
+        // The last one gets to read its request, or a burst would be in its own way.
+        tokio::task::yield_now().await;
         loop {
-            // Nothing closes the semaphore; without a permit the connection would only go uncounted.
-            let permit = self.free.clone().acquire_owned().await.ok();
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
-                    let (Deadline::Whole(within) | Deadline::LastTaken(within)) = self.deadline;
-                    let sleep = Box::pin(tokio::time::sleep(within));
                     let deadline = self.deadline;
-                    return (Connection { stream, deadline, sleep, _permit: permit }, peer);
+                    let (Deadline::Whole(within) | Deadline::LastTaken { first: within, .. }) =
+                        deadline;
+                    let sleep = Box::pin(tokio::time::sleep(within));
+                    let (place, cut) = self.crowd.enter(peer.ip());
+                    let cut = Some(cut);
+                    return (Connection { stream, deadline, sleep, place, cut }, peer);
                 }
                 Err(error) => {
                     // The client is gone, or the process has no descriptor left: wait for one.
@@ -81,20 +95,42 @@ impl axum::serve::Listener for Connections {
     }
 }
 
-/// A connection that fails at its deadline.
+/// Who is at the other end of a request's connection.
+#[derive(Debug, Clone)]
+pub struct Client(pub Arc<Place>);
+
+impl Connected<IncomingStream<'_, Connections>> for Client {
+    fn connect_info(stream: IncomingStream<'_, Connections>) -> Self {
+        Self(stream.io().place.clone())
+    }
+}
+
+/// A connection that fails at its deadline, or when others need its place.
 pub struct Connection {
     stream: TcpStream,
     deadline: Deadline,
     sleep: Pin<Box<Sleep>>,
-    _permit: Option<OwnedSemaphorePermit>,
+    place: Arc<Place>,
+    /// `None` once it has lost its place.
+    cut: Option<oneshot::Receiver<()>>,
 }
 
 impl Connection {
     fn in_time(&mut self, context: &mut Context<'_>) -> std::io::Result<()> {
+        if self.cut.as_mut().is_none_or(|cut| Pin::new(cut).poll(context).is_ready()) {
+            self.cut = None;
+            return Err(std::io::ErrorKind::ConnectionAborted.into());
+        }
         match self.sleep.as_mut().poll(context) {
             Poll::Ready(()) => Err(std::io::ErrorKind::TimedOut.into()),
             Poll::Pending => Ok(()),
         }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.place.leave();
     }
 }
 
@@ -117,10 +153,13 @@ impl AsyncWrite for Connection {
     ) -> Poll<std::io::Result<usize>> {
         self.in_time(context)?;
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        if let (Poll::Ready(Ok(1..)), Deadline::LastTaken(within)) = (&written, self.deadline) {
-            self.sleep.as_mut().reset(Instant::now() + within);
-            // Registers the new deadline; it cannot be over.
-            self.in_time(context)?;
+        if let Poll::Ready(Ok(1..)) = written {
+            self.place.got_on();
+            if let Deadline::LastTaken { then, .. } = self.deadline {
+                self.sleep.as_mut().reset(Instant::now() + then);
+                // Registers the new deadline; it cannot be over.
+                self.in_time(context)?;
+            }
         }
         written
     }

@@ -10,15 +10,19 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::disk::{self, Room};
+use super::arrivals::{RunningTime, Standing, Watch};
+use super::disk::{self, RecordingSpace, Room};
+use crate::link::arrivals::Arrivals;
 use crate::montage::escaped;
-use crate::telemetry::BedMeter;
+use crate::telemetry::{self, BedMeter, SampleAges};
 
 /// Links of one bed that are kept by name.
 pub const MAX_LINKS: usize = 64;
 
 /// Longest name of a link, characters.
 const MAX_NAME: usize = 80;
+/// Longest reason of a condition, characters.
+const MAX_REASON: usize = 300;
 
 /// Stands for "not known" in an atomic.
 const UNKNOWN: u64 = u64::MAX;
@@ -82,7 +86,7 @@ pub enum Status {
     Ok,
     /// All works, but somebody should look.
     Degraded,
-    /// The pipeline stands still, or the night is not recorded.
+    /// The pipeline stands still, nothing arrives, or the night is not recorded.
     Failing,
 }
 
@@ -117,7 +121,8 @@ pub struct Health {
     pub meter: BedMeter,
     bed: String,
     limits: Limits,
-    out_dir: Option<PathBuf>,
+    time: Arc<RunningTime>,
+    ages: Mutex<SampleAges>,
     state: Mutex<State>,
     last_epoch: AtomicU64,
     disk_free: AtomicU64,
@@ -135,18 +140,49 @@ struct State {
     phase: Phase,
     recorder: Recorder,
     links: BTreeMap<String, bool>,
+    arrivals: Watch,
+    conditions: Conditions,
+    out_dir: Option<PathBuf>,
+    space: Option<RecordingSpace>,
+}
+
+/// What is wrong and not covered by the other fields: by kind, how bad it is and one sentence. A
+/// kind has at most one condition; it lasts until it is cleared.
+#[derive(Debug, Default)]
+struct Conditions(BTreeMap<&'static str, (Status, String)>);
+
+impl Conditions {
+    fn set(&mut self, kind: &'static str, condition: Option<(Status, String)>) {
+        match condition {
+            Some((status, reason)) => {
+                let reason = escaped(&reason).chars().take(MAX_REASON).collect();
+                self.0.insert(kind, (status, reason));
+            }
+            None => {
+                self.0.remove(kind);
+            }
+        }
+    }
 }
 
 impl Health {
-    fn new(bed: &str, out_dir: Option<PathBuf>, limits: Limits) -> Self {
-        let state =
-            State { phase: Phase::Starting, recorder: Recorder::Off, links: BTreeMap::new() };
+    fn new(bed: &str, out_dir: Option<PathBuf>, limits: Limits, time: Arc<RunningTime>) -> Self {
+        let state = State {
+            phase: Phase::Starting,
+            recorder: Recorder::Off,
+            links: BTreeMap::new(),
+            arrivals: Watch::default(),
+            conditions: Conditions::default(),
+            out_dir,
+            space: None,
+        };
         Self {
             heartbeat: Heartbeat::default(),
             meter: BedMeter::new(bed),
             bed: shown(bed),
             limits,
-            out_dir,
+            time,
+            ages: Mutex::new(SampleAges::new(bed)),
             state: Mutex::new(state),
             last_epoch: AtomicU64::new(UNKNOWN),
             disk_free: AtomicU64::new(UNKNOWN),
@@ -173,6 +209,22 @@ impl Health {
         };
     }
 
+    /// The session's files are in `out_dir` from now on.
+    pub fn out_dir(&self, out_dir: PathBuf) {
+        self.state().out_dir = Some(out_dir);
+    }
+
+    /// Hours that the recording can go on, by the last look at the disk.
+    pub fn hours_left(&self) -> Option<f64> {
+        let free = Some(self.disk_free.load(Ordering::Relaxed)).filter(|&free| free != UNKNOWN);
+        Some(self.state().space?.hours_left(free?))
+    }
+
+    /// What the recording takes and has set aside.
+    pub fn space(&self, space: RecordingSpace) {
+        self.state().space = Some(space);
+    }
+
     /// Link `name` (a port, a device) is up or not. Names beyond [`MAX_LINKS`] are left out.
     pub fn link(&self, name: &str, up: bool) {
         let mut state = self.state();
@@ -185,6 +237,18 @@ impl Health {
     /// Link `name` is not part of the session any more.
     pub fn forget_link(&self, name: &str) {
         self.state().links.remove(&shown(name));
+    }
+
+    /// What arrives of the bed's devices, as of now; from here on everything grows older.
+    pub fn arrivals(&self, arrivals: Arrivals) {
+        let now = self.time.now();
+        self.state().arrivals.tell(arrivals, now);
+    }
+
+    /// Sets the bed's condition of `kind` (a fixed word, such as `disk`), or clears it with `None`.
+    /// The reason is one sentence without data of a person.
+    pub fn condition(&self, kind: &'static str, condition: Option<(Status, String)>) {
+        self.state().conditions.set(kind, condition);
     }
 
     /// The newest epoch that has a stage.
@@ -202,7 +266,8 @@ impl Health {
     }
 
     fn measure_disk(&self) {
-        let free = self.out_dir.as_deref().and_then(disk::free_bytes);
+        let out_dir = self.state().out_dir.clone();
+        let free = out_dir.as_deref().and_then(disk::free_bytes);
         self.disk_free.store(free.unwrap_or(UNKNOWN), Ordering::Relaxed);
     }
 
@@ -212,11 +277,18 @@ impl Health {
             Some(value.load(Ordering::Relaxed)).filter(|&value| value != UNKNOWN)
         };
         let alive = self.is_alive();
+        let now = self.time.now();
         let state = self.state();
+        // At the end nothing is expected any more.
+        let standing = match state.phase {
+            Phase::Finishing => Standing::default(),
+            Phase::Starting | Phase::Live => state.arrivals.standing(now),
+        };
         let mut report = BedReport {
             bed: self.bed.clone(),
             status: Status::Ok,
             reasons: vec![],
+            failing: 0,
             phase: state.phase,
             heartbeat_age_s: self.heartbeat.age().as_secs_f64(),
             recorder: state.recorder.clone(),
@@ -224,7 +296,12 @@ impl Health {
             links_up: state.links.values().filter(|&&up| up).count(),
             last_epoch: known(&self.last_epoch),
             disk_free_bytes: known(&self.disk_free),
+            sample_age_s: standing.age_s(),
+            standing,
+            recording_hours_left: None,
         };
+        report.recording_hours_left =
+            report.disk_free_bytes.zip(state.space).map(|(free, space)| space.hours_left(free));
         report.judge(alive, self.broke_off.load(Ordering::Relaxed), &self.limits, &state);
         report
     }
@@ -235,6 +312,14 @@ impl Health {
         if let Some(bytes) = report.disk_free_bytes {
             self.meter.disk_free(bytes);
         }
+        let arrivals = &report.standing.arrivals;
+        let ages = arrivals.devices.iter().flat_map(|device| {
+            let known = |age_s: f64| (!device.has_ended).then_some(age_s);
+            let channels = device.channels.iter();
+            channels.map(move |c| (device.device, c.label.as_str(), known(c.age_s)))
+        });
+        let mut gauges = self.ages.lock().unwrap_or_else(PoisonError::into_inner);
+        gauges.set(report.sample_age_s, ages);
     }
 }
 
@@ -250,8 +335,11 @@ pub struct BedReport {
     pub bed: String,
     /// How well it is.
     pub status: Status,
-    /// Why not better, a sentence each.
+    /// Why not better, a sentence each; the worst first.
     pub reasons: Vec<String>,
+    /// So many of them are of [`Status::Failing`].
+    #[serde(skip)]
+    failing: usize,
     /// What the session is at.
     pub phase: Phase,
     /// Time since the pipeline last showed that it runs, seconds.
@@ -266,6 +354,13 @@ pub struct BedReport {
     pub last_epoch: Option<u64>,
     /// Room left behind the output folder.
     pub disk_free_bytes: Option<u64>,
+    /// Time since a sample of any device got its place, seconds of the session; none where none is
+    /// expected.
+    pub sample_age_s: Option<f64>,
+    #[serde(skip)]
+    standing: Standing,
+    /// Hours of recording that fit there, with what is set aside for it.
+    pub recording_hours_left: Option<f64>,
 }
 
 impl BedReport {
@@ -287,7 +382,11 @@ impl BedReport {
             }
             Recorder::Off | Recorder::On => (),
         }
-        if state.phase == Phase::Live && self.links == 0 {
+        if state.phase == Phase::Starting && self.standing.waits() {
+            let waits = "a session that was cut waits for its sensors";
+            self.add(Status::Degraded, waits.to_owned());
+        }
+        if state.phase == Phase::Live && self.links == 0 && !self.standing.has_come() {
             self.add(Status::Degraded, "no sensor has come yet".to_owned());
         }
         let down: Vec<&str> =
@@ -298,7 +397,28 @@ impl BedReport {
             let more = if count > 4 { ", ..." } else { "" };
             self.add(Status::Degraded, format!("{count} of {all} links down: {names}{more}"));
         }
-        match self.disk_free_bytes.map(|bytes| (Room::of(bytes), bytes >> 20)) {
+        for (status, reason) in self.standing.reasons() {
+            self.add(status, reason);
+        }
+        for (status, reason) in state.conditions.0.values() {
+            self.add(*status, reason.clone());
+        }
+        if let (Some(space), Some(hours)) = (state.space, self.recording_hours_left)
+            && state.phase == Phase::Live
+            && space.is_short(hours)
+        {
+            let night = disk::NIGHT_H;
+            let reason =
+                format!("room for {hours:.1} h more of recording, a night is {night:.0} h");
+            self.add(Status::Degraded, reason);
+        }
+        // What is set aside is no room for other files, but nothing that fills up, either.
+        let reserved = state.space.map_or(0, |space| space.reserved_bytes);
+        let room = |bytes: u64| match Room::of(bytes) {
+            Room::Full => Room::Full,
+            _ => Room::of(bytes.saturating_add(reserved)),
+        };
+        match self.disk_free_bytes.map(|bytes| (room(bytes), bytes >> 20)) {
             Some((Room::Full, mb)) => {
                 self.add(Status::Failing, format!("the disk is full: {mb} MiB left"))
             }
@@ -311,7 +431,12 @@ impl BedReport {
 
     fn add(&mut self, status: Status, reason: String) {
         self.status = self.status.max(status);
-        self.reasons.push(reason);
+        if status == Status::Failing {
+            self.reasons.insert(self.failing, reason);
+            self.failing += 1;
+        } else {
+            self.reasons.push(reason);
+        }
     }
 }
 
@@ -337,7 +462,8 @@ impl Report {
             [] => "no session".to_owned(),
             [bed] => {
                 let epoch = bed.last_epoch.map_or_else(String::new, |e| format!(", epoch {e}"));
-                let why = bed.reasons.first().map_or_else(String::new, |why| format!("; {why}"));
+                let why = bed.reasons.first().or(self.reasons.first());
+                let why = why.map_or_else(String::new, |why| format!("; {why}"));
                 format!("{} of {} links up{epoch}{why}", bed.links_up, bed.links)
             }
             beds => {
@@ -353,18 +479,32 @@ impl Report {
 pub struct Beds {
     limits: Limits,
     born: Instant,
+    time: Arc<RunningTime>,
     sessions: Mutex<Vec<Arc<Health>>>,
+    conditions: Mutex<Conditions>,
 }
 
 impl Beds {
     /// None yet.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, born: Instant::now(), sessions: Mutex::default() }
+        Self {
+            limits,
+            born: Instant::now(),
+            time: Arc::default(),
+            sessions: Mutex::default(),
+            conditions: Mutex::default(),
+        }
+    }
+
+    /// Sets the process' condition of `kind`, or clears it with `None`: what concerns no single
+    /// bed, such as links that are refused. As [`Health::condition`].
+    pub fn condition(&self, kind: &'static str, condition: Option<(Status, String)>) {
+        self.conditions.lock().unwrap_or_else(PoisonError::into_inner).set(kind, condition);
     }
 
     /// A session begins at `bed`; it is watched until what this returns is dropped.
     pub fn begin(self: &Arc<Self>, bed: &str, out_dir: Option<PathBuf>) -> Watched {
-        let health = Arc::new(Health::new(bed, out_dir, self.limits));
+        let health = Arc::new(Health::new(bed, out_dir, self.limits, self.time.clone()));
         self.sessions().push(health.clone());
         Watched { health, beds: self.clone() }
     }
@@ -382,6 +522,11 @@ impl Beds {
         self.all().iter().all(|health| health.is_alive())
     }
 
+    /// This process runs: to be called several times a second, or ages stand still.
+    pub fn tick(&self) {
+        self.time.now();
+    }
+
     /// Looks up how much room every output folder has; may take its time.
     pub fn measure_disks(&self) {
         self.all().iter().for_each(|health| health.measure_disk());
@@ -396,13 +541,30 @@ impl Beds {
             uptime_s: self.born.elapsed().as_secs_f64(),
             beds: vec![],
         };
+        let conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        for (status, reason) in conditions.0.values() {
+            report.status = report.status.max(*status);
+            report.reasons.push(reason.clone());
+        }
+        drop(conditions);
         for health in self.all() {
             let bed = health.report();
             health.publish(&bed);
             report.status = report.status.max(bed.status);
-            report.reasons.extend(bed.reasons.iter().map(|why| format!("bed {}: {why}", bed.bed)));
             report.beds.push(bed);
         }
+        let said = |bed: &BedReport, why: &String| format!("bed {}: {why}", bed.bed);
+        let failing = report
+            .beds
+            .iter()
+            .flat_map(|bed| bed.reasons.iter().take(bed.failing).map(move |why| said(bed, why)));
+        let others = report
+            .beds
+            .iter()
+            .flat_map(|bed| bed.reasons.iter().skip(bed.failing).map(move |why| said(bed, why)));
+        let reasons: Vec<String> = failing.chain(others).collect();
+        report.reasons.extend(reasons);
+        telemetry::process_health(report.status as u8);
         report
     }
 }

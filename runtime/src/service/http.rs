@@ -1,14 +1,15 @@
 //! `GET /metrics` and `GET /healthz`. It answers one request a connection. It refuses requests with a
-//! body, requests to this machine under a foreign name, more than [`MAX_CONNECTIONS`] at a time, clients
-//! slower than [`MAX_DURATION`], and, where a token is set, whoever does not show it. Runs on the
-//! service's thread, so that no client can keep anything else waiting.
+//! body, requests to this machine under a foreign name, clients slower than [`MAX_DURATION`], and,
+//! where a token is set, whoever does not show it. Beyond [`MAX_CONNECTIONS`] at a time the client that
+//! has the most of them loses one. Port and connections are its own, so that nothing that happens to
+//! the live page matters here. Runs on the service's thread.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST,
     TRANSFER_ENCODING, WWW_AUTHENTICATE,
@@ -21,11 +22,15 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
 use super::bind::Token;
-use super::connection::{Connections, Deadline};
+use super::connection::{Client, Connections, Deadline};
+use super::crowd::{Crowd, Place, Places};
+use super::guesses::Guesses;
 use super::health::{Beds, Status};
 
-/// Connections at a time; the next ones wait in the operating system's queue.
+/// Connections at a time, and those of one client among them.
 pub const MAX_CONNECTIONS: usize = 16;
+/// See [`MAX_CONNECTIONS`].
+pub const MAX_BY_CLIENT: usize = 8;
 
 /// Longest time from a connection to the end of its answer.
 pub const MAX_DURATION: Duration = Duration::from_secs(10);
@@ -38,6 +43,8 @@ pub(super) struct Served {
     pub(super) beds: Arc<Beds>,
     /// What a request has to show.
     pub(super) token: Option<Token>,
+    /// Wrong ones.
+    pub(super) guesses: Guesses,
     /// Only this machine can reach the server.
     pub(super) is_local: bool,
 }
@@ -45,8 +52,10 @@ pub(super) struct Served {
 /// Answers until it is dropped.
 pub(super) async fn serve(listener: TcpListener, served: Arc<Served>) {
     let deadline = Deadline::Whole(MAX_DURATION);
-    let connections = Connections::new(listener, MAX_CONNECTIONS, deadline);
-    let end = axum::serve(connections, routes(served)).await;
+    let places = Places { requests: MAX_CONNECTIONS, by_client: MAX_BY_CLIENT, streams: 0 };
+    let connections = Connections::new(listener, Crowd::new(places), deadline);
+    let service = routes(served).into_make_service_with_connect_info::<Client>();
+    let end = axum::serve(connections, service).await;
     tracing::error!(?end, "metrics are not served any more");
 }
 
@@ -59,11 +68,16 @@ fn routes(served: Arc<Served>) -> Router {
         .with_state(served)
 }
 
-async fn admit(State(served): State<Arc<Served>>, request: Request, next: Next) -> Response {
+async fn admit(
+    State(served): State<Arc<Served>>,
+    ConnectInfo(Client(place)): ConnectInfo<Client>,
+    request: Request,
+    next: Next,
+) -> Response {
     let headers = request.headers();
     let mut response = if !shows_token(served.token.as_ref(), headers) {
-        let challenge = [(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
-        (StatusCode::UNAUTHORIZED, challenge, "the token is missing or wrong\n").into_response()
+        let is_guess = headers.contains_key(AUTHORIZATION);
+        not_admitted(is_guess.then_some(&served.guesses), &place).await
     } else if served.is_local
         && !headers.get(HOST).is_none_or(|host| host.to_str().is_ok_and(is_this_machine))
     {
@@ -78,6 +92,21 @@ async fn admit(State(served): State<Arc<Served>>, request: Request, next: Next) 
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
+
+/// The answer to who does not show the token, or shows a wrong one.
+pub(crate) async fn not_admitted(guesses: Option<&Guesses>, place: &Place) -> Response {
+    if let Some(guesses) = guesses
+        && guesses.wrong(place.client()).await.is_err()
+    {
+        return TOO_MANY_GUESSES.into_response();
+    }
+    let challenge = [(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
+    (StatusCode::UNAUTHORIZED, challenge, "the token is missing or wrong\n").into_response()
+}
+
+/// The answer where too many wait that have shown a wrong token.
+pub(crate) const TOO_MANY_GUESSES: (StatusCode, &str) =
+    (StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens at a time\n");
 
 /// What a request is told that names another host: a page of another site that had its name pointed
 /// here (DNS rebinding).

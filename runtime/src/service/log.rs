@@ -1,20 +1,26 @@
 //! The log: one line an event on stderr, control characters escaped. Under systemd a line begins
 //! with its priority for the journal, which has its own clock; elsewhere with the local time. It
-//! shows what the program's code wrote and of libraries warnings only. Written by any thread.
+//! shows what the program's code wrote and of libraries warnings only. Any thread may log; none waits
+//! for stderr. Lines of one kind beyond a limit a minute are counted instead, except for our errors and
+//! events with `essential = true`. An event's kind is its place in the code, or its field `kind`.
 
 use std::fmt::Write;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use clap::ValueEnum;
 use serde::Deserialize;
+use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::console::{self, Weight};
 use crate::montage::escaped;
+use crate::rate::{LeftOut, RateLimit};
 
 /// The environment's variable for the level; `--log` goes before it.
 pub const VARIABLE: &str = "SFM_LOG";
@@ -47,6 +53,12 @@ impl LogLevel {
     }
 }
 
+/// Lines of one kind in a minute; debug and trace have a limit of their own, since they were asked for.
+const PER_MINUTE: u32 = 60;
+const DETAILS_PER_MINUTE: u32 = 6000;
+
+static LOG: OnceLock<Arc<Lines>> = OnceLock::new();
+
 /// Sends the process' events to stderr: those of `--log`, else of SFM_LOG, else from info up.
 ///
 /// # Errors
@@ -56,8 +68,27 @@ pub fn init(level: Option<LogLevel>) -> Result<(), String> {
         Some(level) => level,
         None => level_of(std::env::var_os(VARIABLE))?,
     };
-    tracing::subscriber::set_global_default(subscriber(level, Style::of_stderr(), std::io::stderr))
-        .map_err(|e| format!("the log cannot be set up: {e}"))
+    let lines = Arc::new(Lines::new(Style::of_stderr(), console::say));
+    tracing::subscriber::set_global_default(subscriber(level, lines.clone()))
+        .map_err(|e| format!("the log cannot be set up: {e}"))?;
+    LOG.get_or_init(|| lines);
+    Ok(())
+}
+
+/// Reports how many lines were left out in minutes that are over.
+pub fn tell_left_out() {
+    if let Some(lines) = LOG.get() {
+        lines.tell(RateLimit::over);
+    }
+}
+
+/// Reports how many lines were left out and flushes stderr, as [`console::flush`]. For the end of the
+/// process.
+pub fn finish() {
+    if let Some(lines) = LOG.get() {
+        lines.tell(|limit, _| limit.rest());
+    }
+    console::flush();
 }
 
 fn level_of(variable: Option<std::ffi::OsString>) -> Result<LogLevel, String> {
@@ -68,16 +99,12 @@ fn level_of(variable: Option<std::ffi::OsString>) -> Result<LogLevel, String> {
     })
 }
 
-fn subscriber<W>(level: LogLevel, style: Style, writer: W) -> impl Subscriber + Send + Sync
-where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
-{
+fn subscriber(level: LogLevel, lines: Arc<Lines>) -> impl Subscriber + Send + Sync {
     let ours = level.filter();
     let shown = Targets::new()
         .with_target(env!("CARGO_CRATE_NAME"), ours)
         .with_default(ours.min(LevelFilter::WARN));
-    let lines = tracing_subscriber::fmt::layer().event_format(style).with_writer(writer);
-    tracing_subscriber::registry().with(shown).with(lines)
+    tracing_subscriber::registry().with(shown).with(ToLines(lines))
 }
 
 /// How a line begins.
@@ -149,30 +176,84 @@ fn priority(level: Level) -> u8 {
     }
 }
 
-impl<S, N> FormatEvent<S, N> for Style
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        _: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> std::fmt::Result {
-        let mut begin = String::new();
-        self.begin(&mut begin, *event.metadata().level())?;
+/// What lines are counted by: level, place in the code and field `kind`, of which there are as many as
+/// kinds and beds.
+type Kind = (Level, Identifier, String);
+
+/// Makes lines of events.
+struct Lines {
+    style: Style,
+    born: Instant,
+    limit: Mutex<RateLimit<Kind>>,
+    write: Box<dyn Fn(String, Weight) + Send + Sync>,
+}
+
+impl Lines {
+    fn new(style: Style, write: impl Fn(String, Weight) + Send + Sync + 'static) -> Self {
+        Self { style, born: Instant::now(), limit: Mutex::default(), write: Box::new(write) }
+    }
+
+    fn take(&self, event: &Event<'_>) {
         let mut words = Words::default();
         event.record(&mut words);
-        writeln!(writer, "{begin}{}{}", escaped(&words.message), escaped(&words.fields))
+        let level = *event.metadata().level();
+        let text = format!("{}{}", escaped(&words.message), escaped(&words.fields));
+        let is_ours = event.metadata().target().starts_with(env!("CARGO_CRATE_NAME"));
+        if words.is_essential || (is_ours && level == Level::ERROR) {
+            return self.write(level, &text, Weight::Essential);
+        }
+        self.tell(RateLimit::over);
+        let most = if level <= Level::INFO { PER_MINUTE } else { DETAILS_PER_MINUTE };
+        let kind = (level, event.metadata().callsite(), words.kind);
+        let now_s = self.born.elapsed().as_secs_f64();
+        let is_shown = {
+            let mut limit = self.limit.lock().unwrap_or_else(PoisonError::into_inner);
+            limit.admits(&kind, most, now_s, &text)
+        };
+        if is_shown {
+            self.write(level, &text, Weight::Ordinary);
+        }
+    }
+
+    /// Reports what was left out of the kinds that `which` selects.
+    fn tell(&self, which: impl Fn(&mut RateLimit<Kind>, f64) -> Vec<LeftOut<Kind>>) {
+        let now_s = self.born.elapsed().as_secs_f64();
+        let left_out = which(&mut self.limit.lock().unwrap_or_else(PoisonError::into_inner), now_s);
+        for LeftOut { kind: (level, ..), lines, last } in left_out {
+            let text = format!("{lines} more lines of this kind within a minute, the last: {last}");
+            self.write(level, &text, Weight::Essential);
+        }
+    }
+
+    fn write(&self, level: Level, text: &str, weight: Weight) {
+        let mut line = String::new();
+        // Writing into a String cannot fail.
+        let _ = self.style.begin(&mut line, level);
+        line.push_str(text);
+        line.push('\n');
+        (self.write)(line, weight);
     }
 }
 
-/// An event's sentence, and its other fields behind it.
+/// The subscriber's part.
+struct ToLines(Arc<Lines>);
+
+impl<S> Layer<S> for ToLines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        self.0.take(event);
+    }
+}
+
+/// An event's message followed by its other fields, without those for the limits.
 #[derive(Default)]
 struct Words {
     message: String,
     fields: String,
+    kind: String,
+    is_essential: bool,
 }
 
 impl Words {
@@ -180,6 +261,7 @@ impl Words {
         // Writing into a String cannot fail.
         let _ = match field.name() {
             "message" => self.message.write_fmt(value),
+            "kind" => self.kind.write_fmt(value),
             name => write!(self.fields, " {name}={value}"),
         };
     }
@@ -190,8 +272,15 @@ impl Visit for Words {
         self.push(field, format_args!("{value:?}"));
     }
 
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        match field.name() {
+            "essential" => self.is_essential = value,
+            _ => self.push(field, format_args!("{value}")),
+        }
+    }
+
     fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "message" || !value.contains([' ', '"']) {
+        if matches!(field.name(), "message" | "kind") || !value.contains([' ', '"']) {
             self.push(field, format_args!("{value}"));
         } else {
             self.push(field, format_args!("{value:?}"));
@@ -201,30 +290,33 @@ impl Visit for Words {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use super::*;
 
-    #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Kept {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().expect("not poisoned").write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
+    /// What is written while `work` runs, and the counts of left-out lines after it.
+    fn logged(level: LogLevel, style: Style, work: impl FnOnce()) -> String {
+        let (to, written) = std::sync::mpsc::channel();
+        let lines = Arc::new(Lines::new(style, move |line, _| drop(to.send(line))));
+        tracing::subscriber::with_default(subscriber(level, lines.clone()), work);
+        lines.tell(|limit, _| limit.rest());
+        written.try_iter().collect()
     }
 
-    fn logged(level: LogLevel, style: Style, work: impl FnOnce()) -> String {
-        let kept = Kept::default();
-        let writer = kept.clone();
-        let subscriber = subscriber(level, style, move || writer.clone());
-        tracing::subscriber::with_default(subscriber, work);
-        let bytes = kept.0.lock().expect("not poisoned").clone();
-        String::from_utf8(bytes).expect("UTF-8")
+    #[test]
+    fn a_storm_is_counted_and_what_is_essential_is_not() {
+        let text = logged(LogLevel::Info, Style::Journal, || {
+            for n in 0..1000 {
+                tracing::warn!(kind = if n % 2 == 0 { "up" } else { "down" }, "storm {n}");
+                tracing::info!(essential = true, "mark {n}");
+                tracing::error!("error {n}");
+            }
+        });
+        let count = |of: &str| text.lines().filter(|line| line.contains(of)).count();
+        assert_eq!((count("<4>storm"), count("<6>mark"), count("<3>error")), (120, 1000, 1000));
+        for n in [998, 999] {
+            let told =
+                format!("<4>440 more lines of this kind within a minute, the last: storm {n}");
+            assert_eq!(count(&told), 1, "{text}");
+        }
     }
 
     #[test]

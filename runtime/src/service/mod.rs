@@ -2,9 +2,13 @@
 //! manager's watchdog, the log, signals, the disk's room, who may connect. It owns the thread
 //! `service`; no sample passes through it, and the sessions go on if it fails.
 
+mod arrivals;
 pub mod bind;
 pub(crate) mod connection;
+pub mod console;
+pub(crate) mod crowd;
 pub mod disk;
+pub(crate) mod guesses;
 pub mod health;
 pub mod http;
 pub mod log;
@@ -25,13 +29,18 @@ use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
 use self::bind::{DeviceId, Devices, RemoteAccess, Token};
+use self::guesses::Guesses;
 use self::health::{Beds, Limits, Status, Watched};
 use self::http::Served;
 use self::log::LogLevel;
+use crate::files::FileMode;
 use crate::telemetry;
 
-/// Time between two looks at the sessions, and the disk.
-const LOOK: Duration = Duration::from_secs(5);
+/// Time between two looks at the sessions, and at the disk.
+const LOOK: Duration = Duration::from_secs(1);
+const LOOK_AT_DISK: Duration = Duration::from_secs(5);
+/// Shortest time between two lines of the log about how the sessions are.
+const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Arguments of everything around a session.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args, Deserialize)]
@@ -52,6 +61,9 @@ pub struct ServiceArgs {
     /// Least important events in the log on stderr [default: SFM_LOG, else info]
     #[arg(long, value_name = "LEVEL")]
     pub log: Option<LogLevel>,
+    /// Permissions of the files that a live session makes, octal; folders follow [default: 0600]
+    #[arg(long, value_name = "MODE")]
+    pub file_mode: Option<FileMode>,
 }
 
 impl ServiceArgs {
@@ -65,6 +77,7 @@ impl ServiceArgs {
             token_file: self.token_file.clone().or(file.token_file),
             allow_device,
             log: self.log.or(file.log),
+            file_mode: self.file_mode.or(file.file_mode),
         }
     }
 
@@ -118,8 +131,9 @@ impl Service {
             let _inside = runtime.enter();
             let listener = TcpListener::from_std(listener).map_err(refuse)?;
             let (metrics, token) = (telemetry::install()?, access.token);
-            let is_local = bind::is_loopback(addr);
-            server = Some((listener, Served { metrics, beds: beds.clone(), token, is_local }));
+            let (is_local, guesses) = (bind::is_loopback(addr), Guesses::new("metrics"));
+            let beds = beds.clone();
+            server = Some((listener, Served { metrics, beds, token, guesses, is_local }));
         }
         let address = server.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
         let (end, ended) = oneshot::channel();
@@ -173,6 +187,7 @@ fn watch(
             tokio::spawn(http::serve(listener, Arc::new(served)));
         }
         tokio::spawn(measure_disks(beds.clone()));
+        tokio::spawn(keep_time(beds.clone()));
         if let Some(interval) = systemd::alive_interval() {
             tokio::spawn(say_alive(beds.clone(), interval));
         }
@@ -196,10 +211,18 @@ fn every(period: Duration) -> tokio::time::Interval {
 async fn look_after(beds: Arc<Beds>, metrics: Option<PrometheusHandle>) {
     let mut ticks = every(LOOK);
     let (mut status, mut line) = (Status::Ok, String::new());
+    let mut next_line = tokio::time::Instant::now();
     loop {
         ticks.tick().await;
+        log::tell_left_out();
+        let unread = console::stderr().and_then(console::Outlet::trouble);
+        beds.condition("stderr", unread.map(|reason| (Status::Degraded, reason)));
+        let unread = console::stdout().and_then(console::Outlet::trouble);
+        beds.condition("stdout", unread.map(|reason| (Status::Degraded, reason)));
         let report = beds.report();
-        if report.status != status {
+        let now = tokio::time::Instant::now();
+        if report.status != status && now >= next_line {
+            next_line = now + LINE_EVERY;
             let reasons = report.reasons.join("; ");
             match report.status {
                 Status::Ok => tracing::info!("all is well again"),
@@ -220,8 +243,17 @@ async fn look_after(beds: Arc<Beds>, metrics: Option<PrometheusHandle>) {
     }
 }
 
+/// Ages of samples count while this process runs.
+async fn keep_time(beds: Arc<Beds>) {
+    let mut ticks = every(arrivals::TICK);
+    loop {
+        ticks.tick().await;
+        beds.tick();
+    }
+}
+
 async fn measure_disks(beds: Arc<Beds>) {
-    let mut ticks = every(LOOK);
+    let mut ticks = every(LOOK_AT_DISK);
     loop {
         ticks.tick().await;
         let beds = beds.clone();
@@ -269,7 +301,7 @@ mod tests {
     fn the_command_line_goes_before_the_file() {
         let file: ServiceArgs = toml::from_str(
             "metrics = '127.0.0.1:1'\nlisten-remote = true\ntoken-file = 'a'\n\
-             allow-device = ['a1']\nlog = 'debug'\n",
+             allow-device = ['a1']\nlog = 'debug'\nfile-mode = '0640'\n",
         )
         .expect("parses");
         let given = line(&["--metrics", "[::1]:2", "--allow-device", "B2", "--log", "warn"]);
@@ -280,6 +312,8 @@ mod tests {
         assert_eq!(both.allow_device, [DeviceId(0xa1), DeviceId(0xb2)]);
         assert_eq!(both.log, Some(LogLevel::Warn));
         assert_eq!(line(&[]).or(file.clone()), file);
+        assert_eq!(both.file_mode, "0640".parse().ok());
+        assert!(toml::from_str::<ServiceArgs>("file-mode = '0700'").is_err());
         assert!(toml::from_str::<ServiceArgs>("metrics = 'localhost'").is_err());
         assert!(toml::from_str::<ServiceArgs>("token = 'secret'").is_err(), "only in a file");
     }

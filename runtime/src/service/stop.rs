@@ -1,13 +1,22 @@
-//! The wish to stop: SIGINT, SIGTERM, or [`ask`]. The first one asks the run to end and to complete
-//! its files, the second one ends the process at once. It owns the thread `signals`.
+//! The wish to stop: SIGINT, SIGTERM, SIGHUP, or [`ask`]. The first one asks the run to end and to
+//! complete its files, a second one ends the process at once. A hangup is never the second: a closed
+//! terminal sends it more than once, and a service manager after its SIGTERM; under nohup it stays
+//! ignored. It owns the thread `signals`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use std::time::Duration;
+
 use tokio::sync::Notify;
+
+use super::console;
 
 /// Exit code after a second signal: the run failed, as for any other that was cut off.
 const CUT_OFF: i32 = 5;
+
+/// How long putting things right may take: a terminal may not take it.
+const PUT_RIGHT_WITHIN: Duration = Duration::from_secs(1);
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 static KEY: Notify = Notify::const_new();
@@ -28,8 +37,8 @@ pub fn before_exit(put_right: fn()) {
     BEFORE_EXIT.get_or_init(|| put_right);
 }
 
-/// Sets `stop` at the first Ctrl-C or SIGTERM, and ends the process at the second. From its return
-/// on no signal goes past it.
+/// Sets `stop` at the first Ctrl-C, SIGTERM or SIGHUP, and ends the process at a second Ctrl-C or
+/// SIGTERM. From its return on no signal goes past it.
 ///
 /// # Errors
 /// One sentence, if the operating system does not hand out signals.
@@ -42,20 +51,42 @@ pub fn on_signal(stop: Arc<AtomicBool>) -> Result<(), String> {
         Signals::watch().map_err(refuse)?
     };
     let wait = move || {
-        runtime.block_on(signals.next());
+        runtime.block_on(signals.first());
         ASKED.store(true, Ordering::Relaxed);
         stop.store(true, Ordering::Relaxed);
         runtime.block_on(signals.next());
-        if let Some(put_right) = BEFORE_EXIT.get() {
-            put_right();
-        }
+        put_right();
+        console::flush();
         std::process::exit(CUT_OFF);
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(wait).map(drop).map_err(refuse)
 }
 
+fn put_right() {
+    let Some(put_right) = BEFORE_EXIT.get() else { return };
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        put_right();
+        let _ = done.send(());
+    });
+    let _ = is_done.recv_timeout(PUT_RIGHT_WITHIN);
+}
+
+/// Whether the process was begun with hangups ignored, as under nohup.
+#[cfg(unix)]
+fn ignores_hangup() -> bool {
+    // SAFETY: an action of zeros is a valid one, and without a new action sigaction only writes the
+    // present one.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        let asked = libc::sigaction(libc::SIGHUP, std::ptr::null(), &raw mut action);
+        asked == 0 && action.sa_sigaction == libc::SIG_IGN
+    }
+}
+
 #[cfg(unix)]
 struct Signals {
+    hangup: Option<tokio::signal::unix::Signal>,
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
 }
@@ -64,10 +95,22 @@ struct Signals {
 impl Signals {
     fn watch() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
+        let hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
         Ok(Self {
+            hangup,
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
         })
+    }
+
+    async fn first(&mut self) {
+        let Some(mut hangup) = self.hangup.take() else { return self.next().await };
+        tokio::select! {
+            _ = hangup.recv() => (),
+            () = self.next() => (),
+        }
+        // Further ones find a handler still and do nothing.
+        self.hangup = Some(hangup);
     }
 
     async fn next(&mut self) {
@@ -86,6 +129,10 @@ struct Signals;
 impl Signals {
     fn watch() -> std::io::Result<Self> {
         Ok(Self)
+    }
+
+    async fn first(&mut self) {
+        self.next().await;
     }
 
     async fn next(&mut self) {

@@ -49,6 +49,16 @@ impl Sink for CsvSink {
         self.file.path().display().to_string()
     }
 
+    fn can_try_again(&self) -> bool {
+        true
+    }
+
+    fn move_to(&mut self, out_dir: &Path) -> Result<(), SinkError> {
+        self.file.move_to(out_dir);
+        self.hypnogram.keep_change();
+        Ok(())
+    }
+
     fn take(&mut self, event: &Event) -> Result<(), SinkError> {
         self.hypnogram.take(event);
         Ok(())
@@ -63,7 +73,7 @@ impl Sink for CsvSink {
         for epoch in self.hypnogram.epochs() {
             push_row(&mut self.text, epoch).map_err(|reason| self.file.cannot_write(reason))?;
         }
-        self.file.write(self.text.as_bytes())
+        self.file.write(self.text.as_bytes()).inspect_err(|_| self.hypnogram.keep_change())
     }
 }
 

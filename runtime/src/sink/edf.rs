@@ -72,6 +72,16 @@ impl Sink for EdfSink {
         self.file.path().display().to_string()
     }
 
+    fn can_try_again(&self) -> bool {
+        true
+    }
+
+    fn move_to(&mut self, out_dir: &Path) -> Result<(), SinkError> {
+        self.file.move_to(out_dir);
+        self.hypnogram.keep_change();
+        Ok(())
+    }
+
     fn take(&mut self, event: &Event) -> Result<(), SinkError> {
         if let Event::Started(started) = event {
             self.start = started.start.as_ref().and_then(|start| start.parse().ok());
@@ -81,7 +91,10 @@ impl Sink for EdfSink {
     }
 
     fn publish(&mut self) -> Result<(), SinkError> {
-        if self.hypnogram.take_change() { self.write() } else { Ok(()) }
+        if !self.hypnogram.take_change() {
+            return Ok(());
+        }
+        self.write().inspect_err(|_| self.hypnogram.keep_change())
     }
 
     /// A recording too short for an epoch still gets a file that opens.

@@ -5,7 +5,6 @@
 //! HDF5 has no crash-safe append: between the first and the last write of an update the file does
 //! not open. So an update goes to a copy, which then takes the file's place.
 
-use std::fs;
 use std::path::Path;
 
 use rust_hdf5::{H5Dataset, H5File, Hdf5Error};
@@ -14,6 +13,7 @@ use sfm_models::Modality;
 use super::replace::ReplacedFile;
 use super::{Sink, SinkError};
 use crate::event::{Event, WindowEmbedding};
+use crate::files;
 
 /// The group of the windows' embeddings.
 const WINDOW_GROUP: &str = "5min";
@@ -34,6 +34,8 @@ pub struct Hdf5Sink {
     pending: Vec<WindowEmbedding>,
     /// What the file in place holds; `None` before the first publication.
     in_place: Option<Extent>,
+    /// A window did not fit.
+    has_lost: bool,
 }
 
 /// Size of the file's data sets.
@@ -54,20 +56,25 @@ impl Hdf5Sink {
     /// The place of the file cannot be freed.
     pub fn open(out_dir: &Path) -> Result<Self, SinkError> {
         let file = ReplacedFile::open(out_dir, "embeddings.h5")?;
-        Ok(Hdf5Sink { file, pending: Vec::new(), in_place: None })
+        Ok(Hdf5Sink { file, pending: Vec::new(), in_place: None, has_lost: false })
     }
 
     /// Goes on with the `embeddings.h5` of `out_dir`, which is replaced with the first windows.
     pub fn reopen(out_dir: &Path) -> Self {
         let file = ReplacedFile::reopen(out_dir, "embeddings.h5");
-        Hdf5Sink { file, pending: Vec::new(), in_place: None }
+        Hdf5Sink { file, pending: Vec::new(), in_place: None, has_lost: false }
     }
 
     /// Writes a copy of the file that holds the pending windows too and puts it in place.
     fn update(&mut self) -> Result<(), SinkError> {
         let before = self.in_place;
         let after = self.extent_with_pending();
-        let copied = before.map_or(Ok(0), |_| fs::copy(self.file.path(), self.file.part()));
+        // Without the file that it goes on in, as in a folder that was made again, it begins a new one.
+        let before = before.filter(|_| self.file.path().exists());
+        let copied = self.file.begin().and_then(|mut part| match before {
+            Some(_) => std::io::copy(&mut files::open_input(self.file.path())?, &mut part),
+            None => Ok(0),
+        });
         let written = copied.map_err(|reason| self.file.cannot_write(reason)).and_then(|_| {
             self.write_part(before, after).map_err(|reason| self.file.cannot_write(reason))
         });
@@ -159,9 +166,18 @@ impl Sink for Hdf5Sink {
         self.file.path().display().to_string()
     }
 
+    fn can_try_again(&self) -> bool {
+        !self.has_lost
+    }
+
+    fn move_to(&mut self, out_dir: &Path) -> Result<(), SinkError> {
+        self.file.move_to(out_dir);
+        Ok(())
+    }
+
     fn take(&mut self, event: &Event) -> Result<(), SinkError> {
         let Event::Window(window) = event else { return Ok(()) };
-        self.check(window)?;
+        self.check(window).inspect_err(|_| self.has_lost = true)?;
         self.pending.push(window.as_ref().clone());
         if self.pending.len() >= MOST_PENDING { self.update() } else { Ok(()) }
     }

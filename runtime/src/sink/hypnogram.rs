@@ -30,6 +30,11 @@ impl Hypnogram {
         std::mem::take(&mut self.changed)
     }
 
+    /// What was taken could not be written.
+    pub fn keep_change(&mut self) {
+        self.changed = true;
+    }
+
     /// The stages from the first epoch on; `None` also for an epoch that was lost on the way.
     pub fn stages(&self) -> Vec<Option<SleepStage>> {
         let count = self.epochs.last_key_value().map_or(0, |(last, _)| *last as usize + 1);

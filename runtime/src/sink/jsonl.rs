@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Sink, SinkError};
 use crate::event::Event;
+use crate::files;
 use crate::montage::is_hidden;
+use crate::recorder::put_in;
 
 /// Writes `events.jsonl`.
 #[derive(Debug)]
@@ -26,7 +28,14 @@ pub struct JsonlSink {
     restored: String,
     /// Lines of a known window whose last ones the file lacks.
     tail: String,
+    /// Lines that the disk did not take.
+    waiting: String,
+    /// There were more of them than are kept.
+    has_lost: bool,
 }
+
+/// Bytes of lines that wait for the disk at most.
+const MAX_WAITING: usize = 64 << 20;
 
 /// What matters of a line when a file is reopened.
 #[derive(Deserialize)]
@@ -42,7 +51,7 @@ impl JsonlSink {
     /// The file cannot be written.
     pub fn open(out_dir: &Path) -> Result<Self, SinkError> {
         let path = out_dir.join("events.jsonl");
-        let file = File::create(&path).map_err(|reason| SinkError::cannot_write(&path, reason))?;
+        let file = files::create(&path).map_err(|reason| SinkError::cannot_write(&path, reason))?;
         Ok(JsonlSink {
             path,
             file,
@@ -50,6 +59,8 @@ impl JsonlSink {
             begun: false,
             restored: String::new(),
             tail: String::new(),
+            waiting: String::new(),
+            has_lost: false,
         })
     }
 
@@ -63,28 +74,41 @@ impl JsonlSink {
         let path = out_dir.join("events.jsonl");
         let cannot = |reason| SinkError::cannot_write(&path, reason);
         let mut options = OpenOptions::new();
-        let mut file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(cannot)?;
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = files::open(&options, &path).map_err(cannot)?;
         let Kept { bytes, windows, tail } = kept(&file, windows).map_err(cannot)?;
         file.set_len(bytes).map_err(cannot)?;
         file.seek(SeekFrom::Start(bytes)).map_err(cannot)?;
-        Ok(JsonlSink { path, file, windows, begun: bytes > 0, restored: String::new(), tail })
+        let (restored, waiting) = (String::new(), String::new());
+        let begun = bytes > 0;
+        Ok(JsonlSink { path, file, windows, begun, restored, tail, waiting, has_lost: false })
     }
 
     fn line(&self, event: &Event) -> Result<String, SinkError> {
         json_line(event).map_err(|reason| SinkError::cannot_write(&self.path, reason))
     }
 
-    /// One write, past any buffer of this process: a kill cannot take it back.
+    /// One write, past any buffer of this process: a kill cannot take it back. What the disk does not
+    /// take is kept for the next.
     fn write(&mut self, lines: &str) -> Result<(), SinkError> {
-        self.file
-            .write_all(lines.as_bytes())
-            .map_err(|reason| SinkError::cannot_write(&self.path, reason))
+        if self.waiting.len() + lines.len() > MAX_WAITING {
+            self.has_lost = true;
+        } else {
+            self.waiting += lines;
+        }
+        self.write_waiting().map_err(|reason| SinkError::cannot_write(&self.path, reason))
+    }
+
+    fn write_waiting(&mut self) -> std::io::Result<()> {
+        let before = self.file.stream_position()?;
+        if let Err(reason) = self.file.write_all(self.waiting.as_bytes()) {
+            // No line is left in part.
+            let _ = self.file.set_len(before);
+            let _ = self.file.seek(SeekFrom::Start(before));
+            return Err(reason);
+        }
+        self.waiting.clear();
+        Ok(())
     }
 }
 
@@ -136,6 +160,24 @@ impl Sink for JsonlSink {
         self.path.display().to_string()
     }
 
+    fn can_try_again(&self) -> bool {
+        !self.has_lost
+    }
+
+    fn move_to(&mut self, out_dir: &Path) -> Result<(), SinkError> {
+        let path = out_dir.join("events.jsonl");
+        let moved = put_in(&self.file, &path);
+        if let Some(file) = moved.map_err(|reason| SinkError::cannot_write(&path, reason))? {
+            self.file = file;
+        }
+        self.path = path;
+        Ok(())
+    }
+
+    fn publish(&mut self) -> Result<(), SinkError> {
+        self.write("")
+    }
+
     fn take(&mut self, event: &Event) -> Result<(), SinkError> {
         if !event.is_kept() {
             return Ok(());
@@ -160,10 +202,9 @@ impl Sink for JsonlSink {
                 }
                 let tail = std::mem::take(&mut self.tail);
                 let is_there = |line: &str| tail.split_inclusive('\n').any(|there| there == line);
-                lines
-                    .split_inclusive('\n')
-                    .filter(|line| !is_there(line))
-                    .try_for_each(|line| self.write(line))
+                let lines = lines.split_inclusive('\n').filter(|line| !is_there(line));
+                let lines: String = lines.collect();
+                self.write(&lines)
             }
             _ => {
                 self.restored += &line;

@@ -1,5 +1,6 @@
 //! Where events go. Sinks run on their own thread behind a queue; a sink that fails is reported
-//! once and left out from then on, the others go on.
+//! once. The main files of the output are tried again with the next event, so that they are whole
+//! when a full disk has room again; another sink is left out from then on. The others go on.
 //!
 //! Every file of the output folder but `events.jsonl` is only ever replaced as a whole, so a kill
 //! at any moment leaves the old content or the new one. `events.jsonl` grows by one write a line;
@@ -33,6 +34,18 @@ pub use self::replace::write_whole;
 use crate::event::Event;
 use crate::service::health::Health;
 
+/// The files that every run writes, or removes where it has nothing to write.
+pub const OUTPUT: [&str; 8] = [
+    "events.jsonl",
+    "hypnogram.csv",
+    "hypnogram.edf",
+    "embeddings.h5",
+    "night.json",
+    "risk.csv",
+    "report.html",
+    "report.pdf",
+];
+
 /// Takes events in order.
 pub trait Sink: Send {
     /// The sink's name in messages, e.g. the file it writes.
@@ -43,10 +56,30 @@ pub trait Sink: Send {
         true
     }
 
+    /// Whether it keeps what it could not write and can be called again after a failure: with room
+    /// on the disk again its file is whole.
+    fn can_try_again(&self) -> bool {
+        false
+    }
+
+    /// The output folder is `out_dir` from now on: another one, or one that was made again under
+    /// the same path.
+    ///
+    /// # Errors
+    /// As [`Sink::take`]: it cannot follow.
+    fn move_to(&mut self, out_dir: &Path) -> Result<(), SinkError> {
+        let name = self.name();
+        if !self.is_output() || Path::new(&name).starts_with(out_dir) {
+            return Ok(());
+        }
+        Err(SinkError(format!("{name}: is not written any more, its folder is another's now")))
+    }
+
     /// Takes one event.
     ///
     /// # Errors
-    /// One sentence with the file and the reason; the sink is not called again.
+    /// One sentence with the file and the reason; unless it can try again, the sink is not called
+    /// again.
     fn take(&mut self, event: &Event) -> Result<(), SinkError>;
 
     /// Takes an event that was emitted before a restart, so that the output goes on from there.
@@ -84,7 +117,7 @@ pub struct SinkError(pub String);
 
 impl SinkError {
     /// The sentence for a file that cannot be written.
-    fn cannot_write(path: &Path, reason: impl std::fmt::Display) -> Self {
+    pub(crate) fn cannot_write(path: &Path, reason: impl std::fmt::Display) -> Self {
         SinkError(format!(
             "{}: cannot be written ({reason}); free the space or the name, or choose another \
              folder with --out",
@@ -131,13 +164,25 @@ pub fn open_all(out_dir: &Path, labels: &Labels) -> Result<Vec<Box<dyn Sink>>, S
             out_dir.display()
         ))
     })?;
-    Ok(vec![
-        Box::new(JsonlSink::open(out_dir)?),
-        Box::new(CsvSink::open(out_dir)?),
-        Box::new(EdfSink::open(out_dir)?),
-        Box::new(Hdf5Sink::open(out_dir)?),
-        Box::new(NightSink::open(out_dir, labels.to_vec())?),
-    ])
+    open_each(out_dir, labels).into_iter().collect()
+}
+
+/// A sink, or why it cannot be opened.
+pub(crate) type Opened = Result<Box<dyn Sink>, SinkError>;
+
+fn boxed(sink: Result<impl Sink + 'static, SinkError>) -> Opened {
+    sink.map(|sink| Box::new(sink) as Box<dyn Sink>)
+}
+
+/// As [`open_all`], each on its own, in a folder that is there.
+pub(crate) fn open_each(out_dir: &Path, labels: &Labels) -> Vec<Opened> {
+    vec![
+        boxed(JsonlSink::open(out_dir)),
+        boxed(CsvSink::open(out_dir)),
+        boxed(EdfSink::open(out_dir)),
+        boxed(Hdf5Sink::open(out_dir)),
+        boxed(NightSink::open(out_dir, labels.to_vec())),
+    ]
 }
 
 /// Opens every sink of a folder that a session left when it was cut, to go on in it. `windows` is
@@ -153,11 +198,16 @@ pub fn reopen_all(
     windows: u32,
 ) -> Result<Vec<Box<dyn Sink>>, SinkError> {
     std::fs::create_dir_all(out_dir).map_err(|reason| SinkError::cannot_write(out_dir, reason))?;
-    Ok(vec![
-        Box::new(JsonlSink::reopen(out_dir, windows)?),
-        Box::new(CsvSink::reopen(out_dir)?),
-        Box::new(EdfSink::reopen(out_dir)),
-        Box::new(Hdf5Sink::reopen(out_dir)),
-        Box::new(NightSink::reopen(out_dir, labels.to_vec())),
-    ])
+    reopen_each(out_dir, labels, windows).into_iter().collect()
+}
+
+/// As [`reopen_all`], each on its own, in a folder that is there.
+pub(crate) fn reopen_each(out_dir: &Path, labels: &Labels, windows: u32) -> Vec<Opened> {
+    vec![
+        boxed(JsonlSink::reopen(out_dir, windows)),
+        boxed(CsvSink::reopen(out_dir)),
+        Ok(Box::new(EdfSink::reopen(out_dir))),
+        Ok(Box::new(Hdf5Sink::reopen(out_dir))),
+        Ok(Box::new(NightSink::reopen(out_dir, labels.to_vec()))),
+    ]
 }

@@ -10,8 +10,12 @@ use super::no_formula;
 use super::replace::ReplacedFile;
 use super::{Labels, Sink, SinkError};
 use crate::event::{ApneaEstimate, ChannelLedger, Event, Night, OvernightRisk, Pass, Started};
+use crate::files;
 use crate::lights::Lights;
 use crate::statistics::SleepStatistics;
+
+/// No night's file is longer.
+const MAX_NIGHT_BYTES: u64 = 64 << 20;
 
 /// Writes `night.json` and `risk.csv`.
 #[derive(Debug)]
@@ -20,6 +24,8 @@ pub struct NightSink {
     risk: ReplacedFile,
     labels: Vec<(String, String)>,
     started: Option<Box<Started>>,
+    /// A night that is not written yet.
+    unwritten: Option<Box<Night>>,
 }
 
 /// The content of `night.json`.
@@ -51,6 +57,7 @@ impl NightSink {
             risk: ReplacedFile::open(out_dir, "risk.csv")?,
             labels,
             started: None,
+            unwritten: None,
         })
     }
 
@@ -61,6 +68,7 @@ impl NightSink {
             risk: ReplacedFile::reopen(out_dir, "risk.csv"),
             labels,
             started: None,
+            unwritten: None,
         }
     }
 
@@ -95,11 +103,32 @@ impl Sink for NightSink {
         self.night.path().display().to_string()
     }
 
+    fn can_try_again(&self) -> bool {
+        true
+    }
+
+    fn move_to(&mut self, out_dir: &Path) -> Result<(), SinkError> {
+        self.night.move_to(out_dir);
+        self.risk.move_to(out_dir);
+        Ok(())
+    }
+
     fn take(&mut self, event: &Event) -> Result<(), SinkError> {
         match event {
             Event::Started(started) => self.started = Some(started.clone()),
-            Event::Night(night) => self.write(night)?,
+            Event::Night(night) => {
+                self.unwritten = Some(night.clone());
+                self.publish()?;
+            }
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self) -> Result<(), SinkError> {
+        if let Some(night) = &self.unwritten {
+            self.write(night)?;
+            self.unwritten = None;
         }
         Ok(())
     }
@@ -112,7 +141,7 @@ impl Sink for NightSink {
 /// The file cannot be read or replaced.
 pub fn add_to_night(out_dir: &Path, name: &str, value: &impl Serialize) -> Result<(), SinkError> {
     let file = ReplacedFile::reopen(out_dir, "night.json");
-    let text = std::fs::read_to_string(file.path()).map_err(|e| file.cannot_write(e))?;
+    let text = files::read_text(file.path(), MAX_NIGHT_BYTES).map_err(|e| file.cannot_write(e))?;
     let value = serde_json::to_string_pretty(value).map_err(|e| file.cannot_write(e))?;
     let Some(object) = text.trim_end().strip_suffix('}') else {
         return Err(file.cannot_write("it holds no object"));

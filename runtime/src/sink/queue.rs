@@ -2,6 +2,7 @@
 //! and goes on; a slow disk delays files, not sleep stages.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{
@@ -10,6 +11,7 @@ use std::sync::mpsc::{
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::replace::Home;
 use super::{Sink, SinkError};
 use crate::event::Event;
 
@@ -37,14 +39,26 @@ pub enum WhenFull {
 enum Message {
     Take(Event),
     Restore(Event),
+    /// The output folder is this one, which may be renamed or removed.
+    StayIn(PathBuf),
+    /// The output folder is this one from now on.
+    MoveTo(PathBuf),
     /// Everything before it has been taken.
     CaughtUp(Sender<()>),
 }
 
-/// A sink that failed: what the user is told, and whether a file of the output is lost.
+/// A sink that failed: what the user is told, once a sink, and whether a file of the output is
+/// lost.
 struct Failed {
-    line: String,
-    is_output: bool,
+    line: Option<String>,
+    is_lost: bool,
+}
+
+/// A sink at work.
+struct Running {
+    sink: Box<dyn Sink>,
+    /// A failure of it was told.
+    is_told: bool,
 }
 
 /// The running sinks.
@@ -118,6 +132,20 @@ impl Sinks {
         }
     }
 
+    /// Nothing is published as long as the folder at `out_dir` is not the one that is there now.
+    pub fn stay_in(&mut self, out_dir: PathBuf) {
+        if let Some(queue) = &self.queue {
+            let _ = queue.send(Message::StayIn(out_dir));
+        }
+    }
+
+    /// The output folder is `out_dir` from now on. Waits while the queue is full.
+    pub fn move_to(&mut self, out_dir: PathBuf) {
+        if let Some(queue) = &self.queue {
+            let _ = queue.send(Message::MoveTo(out_dir));
+        }
+    }
+
     /// Events that were dropped so far.
     pub fn dropped(&self) -> u64 {
         self.dropped
@@ -141,8 +169,13 @@ impl Sinks {
     /// What failed since the last call, one line a sink.
     pub fn failures(&mut self) -> Vec<String> {
         let failed: Vec<Failed> = self.failures.try_iter().collect();
-        self.is_whole &= !failed.iter().any(|failed| failed.is_output);
-        failed.into_iter().map(|failed| failed.line).collect()
+        self.is_whole &= !failed.iter().any(|failed| failed.is_lost);
+        failed.into_iter().filter_map(|failed| failed.line).collect()
+    }
+
+    /// Sinks could not be opened, for these reasons, so that the output lacks their files.
+    pub fn leave_out(&mut self, reasons: Vec<String>) {
+        self.is_whole &= reasons.is_empty();
     }
 
     /// Whether every file of the output got all that belongs into it, as far as it is known.
@@ -184,12 +217,15 @@ impl Drop for Sinks {
 /// The thread: takes events until the queue closes and publishes half a second after the first
 /// event that is not published yet.
 fn run(
-    mut sinks: Vec<Box<dyn Sink>>,
+    sinks: Vec<Box<dyn Sink>>,
     events: &Receiver<Message>,
     report: &Sender<Failed>,
     signals: &AtomicUsize,
 ) {
+    let mut sinks: Vec<Running> =
+        sinks.into_iter().map(|sink| Running { sink, is_told: false }).collect();
     let mut due: Option<Instant> = None;
+    let mut home: Option<Home> = None;
     loop {
         let next = match due {
             None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -200,10 +236,14 @@ fn run(
                 if matches!(&message, Message::Take(event) if !event.is_kept()) {
                     signals.fetch_sub(1, Ordering::Relaxed);
                 }
-                each(&mut sinks, report, |sink| match &message {
+                if let Message::StayIn(out_dir) | Message::MoveTo(out_dir) = &message {
+                    home = Some(Home::new(out_dir.clone()));
+                }
+                each(&mut sinks, report, false, |sink| match &message {
                     Message::Take(event) => sink.take(event),
                     Message::Restore(event) => sink.restore(event),
-                    Message::CaughtUp(_) => Ok(()),
+                    Message::MoveTo(out_dir) => sink.move_to(out_dir),
+                    Message::StayIn(_) | Message::CaughtUp(_) => Ok(()),
                 });
                 if let Message::CaughtUp(tell) = &message {
                     let _ = tell.send(());
@@ -214,28 +254,40 @@ fn run(
             Err(RecvTimeoutError::Disconnected) => break,
         }
         if due.is_some_and(|due| Instant::now() >= due) {
-            each(&mut sinks, report, |sink| sink.publish());
-            due = None;
+            let is_there = home.as_ref().is_none_or(Home::is_there);
+            each(&mut sinks, report, false, |sink| match is_there || !sink.is_output() {
+                true => sink.publish(),
+                false => Ok(()),
+            });
+            due = (!is_there).then(|| Instant::now() + PUBLISH_AFTER);
         }
     }
-    each(&mut sinks, report, |sink| sink.finish());
+    let is_there = home.as_ref().is_none_or(Home::is_there);
+    each(&mut sinks, report, true, |sink| match is_there || !sink.is_output() {
+        true => sink.finish(),
+        false => Err(SinkError(format!("{}: not written, its folder is gone", sink.name()))),
+    });
 }
 
-/// Calls every sink, and reports and drops the ones that fail. A panic of a sink is a failure of
-/// this sink alone.
+/// Calls every sink and reports the ones that fail; those that cannot try again, or not any more at
+/// the end, are dropped. A panic of a sink is a failure of this sink alone.
 fn each(
-    sinks: &mut Vec<Box<dyn Sink>>,
+    sinks: &mut Vec<Running>,
     report: &Sender<Failed>,
+    is_end: bool,
     mut call: impl FnMut(&mut dyn Sink) -> Result<(), SinkError>,
 ) {
-    sinks.retain_mut(|sink| {
-        let line = match catch_unwind(AssertUnwindSafe(|| call(sink.as_mut()))) {
+    sinks.retain_mut(|Running { sink, is_told }| {
+        let (line, tries_again) = match catch_unwind(AssertUnwindSafe(|| call(sink.as_mut()))) {
             Ok(Ok(())) => return true,
-            Ok(Err(failure)) => failure.to_string(),
-            Err(_) => format!("{}: its writer broke down; nothing more goes there", sink.name()),
+            Ok(Err(failure)) => (failure.to_string(), sink.can_try_again() && !is_end),
+            Err(_) => {
+                (format!("{}: its writer broke down; nothing more goes there", sink.name()), false)
+            }
         };
+        let line = (!std::mem::replace(is_told, true)).then_some(line);
         // Nobody listens any more: there is nobody to tell.
-        let _ = report.send(Failed { line, is_output: sink.is_output() });
-        false
+        let _ = report.send(Failed { line, is_lost: sink.is_output() && !tries_again });
+        tries_again
     });
 }

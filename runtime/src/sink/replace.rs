@@ -1,23 +1,54 @@
-//! A file that is only ever replaced as a whole: written beside its place, then renamed into it.
-//! Safe against a kill at any moment; against a power cut as far as the file system orders a
-//! rename behind the data (there is no fsync: a bedside disk may take seconds for one).
+//! A file of the output folder that is only ever replaced as a whole: written beside its place, then
+//! renamed into it.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::SinkError;
+use crate::files::{self, Durability};
 
 /// Replaces the file at `path` by `content`, as a whole.
 ///
 /// # Errors
 /// The file cannot be written.
 pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), SinkError> {
-    let Some(name) = path.file_name() else {
+    if path.file_name().is_none() {
         return Err(SinkError::cannot_write(path, "it names no file"));
-    };
-    let folder = path.parent().unwrap_or(Path::new(""));
-    ReplacedFile::reopen(folder, &name.to_string_lossy()).write(content)
+    }
+    files::replace(path, content, Durability::Rename)
+        .map_err(|reason| SinkError::cannot_write(path, reason))
+}
+
+/// The folder of a live session's output. Another one may come to lie under its path, whose files are
+/// not to be replaced.
+#[derive(Debug)]
+pub(super) struct Home {
+    path: PathBuf,
+    identity: Option<(u64, u64)>,
+}
+
+impl Home {
+    /// The folder that is there now.
+    pub fn new(path: PathBuf) -> Self {
+        Self { identity: identity(&path), path }
+    }
+
+    /// It is still there.
+    pub fn is_there(&self) -> bool {
+        identity(&self.path) == self.identity
+    }
+}
+
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).ok().map(|about| (about.dev(), about.ino()))
+}
+
+/// Elsewhere a folder with open files cannot be renamed.
+#[cfg(not(unix))]
+fn identity(_: &Path) -> Option<(u64, u64)> {
+    None
 }
 
 /// A file of the output folder and the name it is written under.
@@ -30,22 +61,26 @@ pub(crate) struct ReplacedFile {
 impl ReplacedFile {
     /// Takes the place of `name` in `out_dir` and removes what an earlier run left there.
     pub fn open(out_dir: &Path, name: &str) -> Result<Self, SinkError> {
-        let file =
-            ReplacedFile { path: out_dir.join(name), part: out_dir.join(format!(".{name}.part")) };
+        let file = Self::reopen(out_dir, name);
         for stale in [&file.path, &file.part] {
-            match fs::remove_file(stale) {
-                Err(reason) if reason.kind() != ErrorKind::NotFound => {
-                    return Err(SinkError::cannot_write(stale, reason));
-                }
-                _ => {}
-            }
+            files::remove(stale).map_err(|reason| SinkError::cannot_write(stale, reason))?;
         }
         Ok(file)
     }
 
     /// Takes the place of `name` in `out_dir` and leaves what is there until it is replaced.
     pub fn reopen(out_dir: &Path, name: &str) -> Self {
-        ReplacedFile { path: out_dir.join(name), part: out_dir.join(format!(".{name}.part")) }
+        let path = out_dir.join(name);
+        ReplacedFile { part: files::part_of(&path), path }
+    }
+
+    /// The same name in another folder.
+    pub fn move_to(&mut self, out_dir: &Path) {
+        for path in [&mut self.path, &mut self.part] {
+            if let Some(name) = path.file_name() {
+                *path = out_dir.join(name);
+            }
+        }
     }
 
     /// The file's place.
@@ -53,29 +88,31 @@ impl ReplacedFile {
         &self.path
     }
 
-    /// Where the next content is to be written before [`Self::put_in_place`].
+    /// Where the next content lies between [`Self::begin`] and [`Self::put_in_place`].
     pub fn part(&self) -> &Path {
         &self.part
     }
 
+    /// Makes an empty file for the next content.
+    pub fn begin(&self) -> std::io::Result<File> {
+        files::create(&self.part)
+    }
+
     /// Replaces the file by what lies under [`Self::part`].
     pub fn put_in_place(&self) -> Result<(), SinkError> {
-        fs::rename(&self.part, &self.path).map_err(|reason| self.cannot_write(reason))
+        files::put_in_place(&self.part, &self.path, Durability::Rename)
+            .map_err(|reason| self.cannot_write(reason))
     }
 
     /// Replaces the file by `content`.
     pub fn write(&self, content: &[u8]) -> Result<(), SinkError> {
-        if let Err(reason) = fs::write(&self.part, content) {
-            self.give_up();
-            return Err(self.cannot_write(reason));
-        }
-        self.put_in_place()
+        write_whole(&self.path, content)
     }
 
     /// Takes away what was begun and cannot be completed, which gives a full disk its space back.
     pub fn give_up(&self) {
         // What cannot be removed either is of no use to anyone.
-        let _ = fs::remove_file(&self.part);
+        let _ = files::remove(&self.part);
     }
 
     /// The error that names this file.

@@ -91,7 +91,8 @@ impl EdfSource<File> {
     /// or holds no samples.
     pub fn open(path: &Path) -> Result<Self, SourceError> {
         let name = path.display().to_string();
-        let file = File::open(path).map_err(|error| unreadable(&name, &error.into()))?;
+        let file =
+            crate::files::open_input(path).map_err(|error| unreadable(&name, &error.into()))?;
         Self::new(file, &name)
     }
 }
@@ -143,6 +144,11 @@ impl<R: Read + Seek> EdfSource<R> {
     pub fn select(&mut self, channels: &[usize]) {
         self.selected = channels.iter().copied().filter(|&c| c < self.signals.len()).collect();
         self.rewind();
+    }
+
+    /// What recorded it, where the header says so.
+    pub fn equipment(&self) -> &str {
+        &self.reader.header().equipment
     }
 
     /// Starts again from the first sample.
@@ -268,10 +274,12 @@ impl<R: Read + Seek + Send> Source for EdfSource<R> {
 
 fn unreadable(name: &str, error: &EdfError) -> SourceError {
     let advice = match error {
-        EdfError::Io(_) => "check the path, the permissions and the disk",
-        _ => "export the recording again as EDF or EDF+",
+        EdfError::Io(_) => "; check the path, the permissions and the disk",
+        // Says itself what to do.
+        EdfError::Excess(_) => "",
+        _ => "; export the recording again as EDF or EDF+",
     };
-    SourceError::Unreadable(format!("{name} {error}; {advice}"))
+    SourceError::Unreadable(format!("{name} {error}{advice}"))
 }
 
 fn check_samples(header: &Header, name: &str) -> Result<(), SourceError> {

@@ -1,16 +1,30 @@
 //! A recorded file of any format that can be replayed, recognized by its content and not by its
 //! name. Refuses everything else in one line.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use super::edf::EdfSource;
 use super::store::StoreSource;
 use super::{Source, SourceError};
+use crate::edf::header;
+use crate::files;
 use crate::signal::{SampleBlock, StreamInfo};
 
+/// How the equipment is called that records live sessions, whatever its version.
+const RECORDER: &str = "sfm-stream";
 const HDF5_SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
+/// The fixed header of EDF, and more than any signature.
+const HEAD_BYTES: u64 = 256;
+/// How packed files begin, and what unpacks them.
+const PACKED: [(&[u8], &str); 6] = [
+    (b"\x1f\x8b", "gunzip"),
+    (b"PK\x03\x04", "unzip"),
+    (b"BZh", "bunzip2"),
+    (b"\xfd7zXZ\0", "unxz"),
+    (b"\x28\xb5\x2f\xfd", "unzstd"),
+    (b"7z\xbc\xaf\x27\x1c", "7z x"),
+];
 
 /// A file that can be read more than once.
 pub enum Recording {
@@ -36,15 +50,24 @@ pub fn open(path: &Path) -> Result<Recording, SourceError> {
     if metadata.len() == 0 {
         return Err(refuse("is empty; copy or export the recording again"));
     }
-    let mut magic = Vec::new();
-    File::open(path).and_then(|f| f.take(8).read_to_end(&mut magic)).map_err(cannot_open)?;
-    match magic.as_slice() {
-        HDF5_SIGNATURE => Ok(Recording::Store(Box::new(StoreSource::open(path)?))),
-        [0xff, b'B', b'I', b'O', ..] | [b'0', b' ' | 0, ..] => {
-            Ok(Recording::Edf(Box::new(EdfSource::open(path)?)))
-        }
-        _ => Err(refuse("is neither EDF, BDF nor HDF5; export the recording as EDF or EDF+")),
+    let mut head = Vec::new();
+    files::open_input(path)
+        .and_then(|f| f.take(HEAD_BYTES).read_to_end(&mut head))
+        .map_err(cannot_open)?;
+    if head.starts_with(HDF5_SIGNATURE) {
+        return Ok(Recording::Store(Box::new(StoreSource::open(path)?)));
     }
+    if header::recognize(&head).is_some() {
+        return Ok(Recording::Edf(Box::new(EdfSource::open(path)?)));
+    }
+    let packed = PACKED.iter().find(|(signature, _)| head.starts_with(signature));
+    Err(refuse(&match packed {
+        Some((_, tool)) => format!(
+            "is packed, neither EDF, BDF nor HDF5 as it is; unpack it first: {tool} '{}'",
+            path.display()
+        ),
+        None => "is neither EDF, BDF nor HDF5; export the recording as EDF or EDF+".to_owned(),
+    }))
 }
 
 impl Recording {
@@ -54,6 +77,14 @@ impl Recording {
         match self {
             Recording::Edf(source) => source.select(channels),
             Recording::Store(source) => source.select(channels),
+        }
+    }
+
+    /// It was recorded by a live session of this program.
+    pub fn is_of_a_session(&self) -> bool {
+        match self {
+            Recording::Edf(source) => source.equipment().starts_with(RECORDER),
+            Recording::Store(_) => false,
         }
     }
 

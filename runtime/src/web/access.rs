@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use axum::extract::Request;
-use axum::http::header::{COOKIE, HOST, ORIGIN};
+use axum::http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
 use axum::http::{HeaderMap, Method, StatusCode};
 use subtle::ConstantTimeEq;
 
@@ -23,6 +23,17 @@ pub struct Access {
     /// Only this machine can reach the server.
     is_local: bool,
     cookie: String,
+}
+
+/// What a request shows of the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// It, or there is none.
+    Right,
+    /// Nothing.
+    Nothing,
+    /// Something else.
+    Wrong,
 }
 
 /// Why a request is refused.
@@ -61,18 +72,27 @@ impl Access {
     }
 
     /// Whether what is asked for may be told.
-    pub fn knows_token(&self, headers: &HeaderMap) -> bool {
-        let Some(token) = &self.token else { return true };
-        shows_token(Some(token), headers) || self.shows_cookie(token, headers)
+    pub fn shown(&self, headers: &HeaderMap) -> Shown {
+        let Some(token) = &self.token else { return Shown::Right };
+        let expected = token.derived(PURPOSE);
+        let mut cookies = self.cookies(headers);
+        if shows_token(Some(token), headers)
+            || cookies.any(|value| value.as_bytes().ct_eq(expected.as_bytes()).into())
+        {
+            Shown::Right
+        } else if headers.contains_key(AUTHORIZATION) || self.cookies(headers).next().is_some() {
+            Shown::Wrong
+        } else {
+            Shown::Nothing
+        }
     }
 
-    fn shows_cookie(&self, token: &Token, headers: &HeaderMap) -> bool {
-        let expected = token.derived(PURPOSE);
+    /// The values of the page's cookie.
+    fn cookies<'a>(&'a self, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
         let cookies = headers.get_all(COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
-        cookies.flat_map(|cookies| cookies.split(';')).any(|cookie| {
-            cookie.trim().split_once('=').is_some_and(|(name, value)| {
-                name == self.cookie && value.as_bytes().ct_eq(expected.as_bytes()).into()
-            })
+        cookies.flat_map(|cookies| cookies.split(';')).filter_map(move |cookie| {
+            let (name, value) = cookie.trim().split_once('=')?;
+            (name == self.cookie).then_some(value)
         })
     }
 

@@ -21,15 +21,16 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use self::access::Access;
 pub use self::room::{Origin, Room};
 pub use self::rooms::{Occupied, Rooms};
-use self::server::{MAX_STREAMS, Served};
+use self::server::Served;
 pub use self::sink::WebSink;
 use crate::service::bind::{self, RemoteAccess};
 use crate::service::connection;
+use crate::service::guesses::Guesses;
 use crate::service::health::Beds;
 
 /// Where the page is without an address.
@@ -107,7 +108,7 @@ impl Web {
         let served = Served {
             rooms: rooms.clone(),
             access: Access::new(address, access.token),
-            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            guesses: Guesses::new("the live page"),
             over: is_over,
         };
         let run = move || run(&runtime, listener, Arc::new(served), beds);

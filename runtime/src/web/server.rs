@@ -1,16 +1,17 @@
 //! The page over HTTP: its files, the JSON interface, the streams of messages. One request a
-//! connection; it refuses more than [`MAX_CONNECTIONS`] at a time, more than [`MAX_STREAMS`] streams
-//! among them, clients that take nothing for [`MAX_WAIT`], and whom [`Access`] does not let in. Runs
-//! on the thread `web`.
+//! connection; it refuses clients that have not sent a request within [`MAX_REQUEST`] or take nothing
+//! for [`MAX_WAIT`], and whom [`Access`] does not let in. Beyond [`MAX_REQUESTS`] at a time, and
+//! [`MAX_STREAMS`] streams beside them, the client that has the most of them loses one. Runs on the
+//! thread `web`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY,
-    SET_COOKIE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    SET_COOKIE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
@@ -20,26 +21,31 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
-use super::access::Access;
+use super::access::{Access, Shown};
 use super::page;
 use super::rooms::Rooms;
 use super::stream;
 use crate::link::mark::Mark;
-use crate::service::connection::{Connections, Deadline};
+use crate::service::connection::{Client, Connections, Deadline};
+use crate::service::crowd::{Crowd, Places};
+use crate::service::guesses::{Guesses, TooMany};
+use crate::service::http::{TOO_MANY_GUESSES, not_admitted};
 use crate::sink::json_text;
 
-/// Connections at a time.
-pub const MAX_CONNECTIONS: usize = 96;
+/// Requests at a time, and those of one client among them.
+pub const MAX_REQUESTS: usize = 96;
+/// See [`MAX_REQUESTS`].
+pub const MAX_BY_CLIENT: usize = 48;
 /// Streams of messages at a time, one a page that is open.
 pub const MAX_STREAMS: usize = 64;
+/// Longest time from a connection to the beginning of its answer.
+pub const MAX_REQUEST: Duration = Duration::from_secs(10);
 /// Longest time that a client takes nothing.
 pub const MAX_WAIT: Duration = Duration::from_secs(30);
 /// Longest body: a token.
 const MAX_BODY: usize = 8192;
-/// What whoever tries tokens has to wait.
-const AFTER_WRONG_TOKEN: Duration = Duration::from_secs(1);
 
 /// Nothing but what this server sends, and no script in the page itself.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -49,7 +55,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 pub(super) struct Served {
     pub(super) rooms: Arc<Rooms>,
     pub(super) access: Access,
-    pub(super) streams: Arc<Semaphore>,
+    pub(super) guesses: Guesses,
     /// Set when the process ends.
     pub(super) over: watch::Receiver<bool>,
 }
@@ -57,13 +63,16 @@ pub(super) struct Served {
 /// Answers until `served.over`, and until the streams have said so.
 pub(super) async fn serve(listener: TcpListener, served: Arc<Served>) {
     let mut over = served.over.clone();
-    let connections = Connections::new(listener, MAX_CONNECTIONS, Deadline::LastTaken(MAX_WAIT));
-    let end = axum::serve(connections, routes(served))
-        .with_graceful_shutdown(async move {
-            // An error says that nobody is there any more to set it.
-            let _ = over.wait_for(|over| *over).await;
-        })
-        .await;
+    let places = Places { requests: MAX_REQUESTS, by_client: MAX_BY_CLIENT, streams: MAX_STREAMS };
+    let deadline = Deadline::LastTaken { first: MAX_REQUEST, then: MAX_WAIT };
+    let connections = Connections::new(listener, Crowd::new(places), deadline);
+    let end =
+        axum::serve(connections, routes(served).into_make_service_with_connect_info::<Client>())
+            .with_graceful_shutdown(async move {
+                // An error says that nobody is there any more to set it.
+                let _ = over.wait_for(|over| *over).await;
+            })
+            .await;
     if let Err(error) = end {
         tracing::error!(%error, "the live page is not served any more");
     }
@@ -106,12 +115,17 @@ async fn admit(State(served): State<Arc<Served>>, request: Request, next: Next) 
     response
 }
 
-async fn ask_token(State(served): State<Arc<Served>>, request: Request, next: Next) -> Response {
-    if served.access.knows_token(request.headers()) {
-        return next.run(request).await;
+async fn ask_token(
+    State(served): State<Arc<Served>>,
+    ConnectInfo(Client(place)): ConnectInfo<Client>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match served.access.shown(request.headers()) {
+        Shown::Right => next.run(request).await,
+        Shown::Nothing => not_admitted(None, &place).await,
+        Shown::Wrong => not_admitted(Some(&served.guesses), &place).await,
     }
-    let challenge = [(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
-    (StatusCode::UNAUTHORIZED, challenge, "the token is missing or wrong\n").into_response()
 }
 
 #[derive(Deserialize)]
@@ -122,6 +136,7 @@ struct LogIn {
 
 async fn log_in(
     State(served): State<Arc<Served>>,
+    ConnectInfo(Client(place)): ConnectInfo<Client>,
     body: Result<Json<LogIn>, JsonRejection>,
 ) -> Response {
     let Ok(Json(LogIn { token })) = body else {
@@ -131,8 +146,10 @@ async fn log_in(
     if let Some(Ok(cookie)) = cookie {
         return (StatusCode::NO_CONTENT, [(SET_COOKIE, cookie)]).into_response();
     }
-    tokio::time::sleep(AFTER_WRONG_TOKEN).await;
-    (StatusCode::UNAUTHORIZED, "the token is wrong\n").into_response()
+    match served.guesses.wrong(place.client()).await {
+        Ok(()) => (StatusCode::UNAUTHORIZED, "the token is wrong\n").into_response(),
+        Err(TooMany) => TOO_MANY_GUESSES.into_response(),
+    }
 }
 
 /// What a bed that is not there is answered with.

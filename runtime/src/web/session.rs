@@ -48,6 +48,10 @@ pub struct ShownDevice {
     pub device: String,
     /// It has a link.
     pub up: bool,
+    /// It has said that its session is over.
+    pub ended: bool,
+    /// Seconds since anything of it got its place, at the moment of the count.
+    pub sample_age_s: Option<f64>,
     /// Parts per million that its clock is fast; `null` before that is known.
     pub clock_fast_ppm: Option<f64>,
     /// Median round trip, milliseconds; `null` for a device that does not answer.
@@ -62,6 +66,7 @@ pub struct ShownDevice {
 
 impl Links {
     fn of(totals: &Totals) -> Self {
+        let arrivals = |device| totals.arrivals.devices.iter().find(|a| a.device == device);
         Self {
             up: totals.links,
             damaged_frames: totals.frames.rejected,
@@ -72,6 +77,8 @@ impl Links {
                 .map(|device| ShownDevice {
                     device: hex(device.device),
                     up: device.is_up,
+                    ended: arrivals(device.device).is_some_and(|a| a.has_ended),
+                    sample_age_s: arrivals(device.device).map(|a| a.age_s),
                     clock_fast_ppm: device.fast_ppm,
                     round_trip_ms: device.round_trip_s.map(|s| s * 1e3),
                     placed: device.samples.placed,
@@ -84,7 +91,8 @@ impl Links {
 
     /// Whether a link or a device came or went.
     fn changed(&self, earlier: &Self) -> bool {
-        let up = |links: &Self| links.devices.iter().map(|device| device.up).collect::<Vec<_>>();
+        let state = |device: &ShownDevice| (device.up, device.ended);
+        let up = |links: &Self| links.devices.iter().map(state).collect::<Vec<_>>();
         self.up != earlier.up || up(self) != up(earlier)
     }
 }

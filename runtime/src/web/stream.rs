@@ -5,9 +5,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
-use axum::http::header::RETRY_AFTER;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream, StreamExt};
@@ -16,6 +15,7 @@ use tokio_stream::wrappers::BroadcastStream;
 
 use super::room::{Message, Room, reset};
 use super::server::{NO_BED, Served, last_event};
+use crate::service::connection::Client;
 
 /// Time between two signs of life, so that both ends notice when the other one is gone.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
@@ -29,22 +29,16 @@ pub(super) struct After {
 
 pub(super) async fn events(
     State(served): State<Arc<Served>>,
+    ConnectInfo(Client(place)): ConnectInfo<Client>,
     Path(bed): Path<String>,
     Query(After { after }): Query<After>,
     headers: HeaderMap,
 ) -> Response {
     let Some(room) = served.rooms.find(&bed) else { return NO_BED.into_response() };
-    let Ok(place) = served.streams.clone().try_acquire_owned() else {
-        let retry = [(RETRY_AFTER, HeaderValue::from_static("30"))];
-        return (StatusCode::SERVICE_UNAVAILABLE, retry, "too many pages are open\n")
-            .into_response();
-    };
+    place.become_stream();
     let last = last_event(&headers, after);
-    let events = messages(room.clone(), last.as_deref()).map(move |message| {
-        // Held as long as the stream is.
-        let _place = &place;
-        Ok::<_, Infallible>(event(&room, &message))
-    });
+    let events = messages(room.clone(), last.as_deref())
+        .map(move |message| Ok::<_, Infallible>(event(&room, &message)));
     let alive =
         KeepAlive::new().interval(SIGN_OF_LIFE).event(Event::default().event("alive").data("{}"));
     Sse::new(events).keep_alive(alive).into_response()

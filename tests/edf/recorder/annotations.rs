@@ -107,7 +107,7 @@ fn the_sink_keeps_settled_stages_and_long_gaps() {
     let dir = tempfile::tempdir().expect("folder");
     let recorder = Recorder::create(dir.path(), &[signal("EEG", 256.0, false)], start());
     let log = AnnotationLog::create(dir.path(), start()).expect("created");
-    let thread = spawn(recorder.expect("created"), Some(log), |reason| panic!("{reason}"));
+    let thread = spawn(recorder.expect("created"), Some(log), None, |_| ());
     let thread = thread.expect("a thread");
     let mut sink = AnnotationSink(thread.annotations());
     let epoch = |epoch: u32, status, stage| {

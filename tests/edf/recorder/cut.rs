@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use sfm_runtime::edf::Header;
 use sfm_runtime::recorder::{Recorder, RecorderError};
 use sfm_runtime::signal::{DigitalBlock, SignalInfo};
+use sfm_runtime::source::Source;
 use sfm_runtime::source::edf::EdfSource;
 
 use super::made::{Channel, Night, Noise, digital, folder, read_back, signal, start};
@@ -37,7 +38,11 @@ fn record_until_killed() {
     let (mut recorder, first) = match Recorder::reopen(folder) {
         // Some time has passed since the cut.
         Ok((recorder, recorded)) => (recorder, recorded.end_s as u64 + 60),
-        Err(_) => (Recorder::create(folder, &signals(), start()).expect("created"), 0),
+        Err(_) => {
+            // Killed before it had a header, which no start takes for its own.
+            let _ = std::fs::remove_file(folder.join("recording.edf"));
+            (Recorder::create(folder, &signals(), start()).expect("created"), 0)
+        }
     };
     for second in first..first + 100_000 {
         push_second(&mut recorder, second);
@@ -174,7 +179,7 @@ fn a_session_that_ended_and_goes_on() {
     let before = read_back(EdfSource::open(&path).expect("opens"));
     let (mut recorder, recorded) = Recorder::reopen(dir.path()).expect("reopened");
     let count = |path: &Path| std::fs::read(path).expect("reads")[236..244].to_vec();
-    assert_eq!(count(&path), b"-1      ");
+    assert_eq!(count(&path), format!("{:<8}", recorded.end_s).into_bytes());
     // The filled places of the last record stay what they are: too late.
     let late = DigitalBlock { channel: 0, start: recorded.ends[0] - 2, samples: vec![5; 10] };
     recorder.push(&late).expect("pushed");
@@ -212,6 +217,26 @@ fn what_is_no_recording_of_ours_is_left_alone() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_recording_that_is_there_is_never_replaced() {
+    for name in ["recording.edf", "recording.bdf"] {
+        let dir = tempfile::tempdir().expect("folder");
+        std::fs::write(dir.path().join(name), "somebody else's").expect("writes");
+        let error = Recorder::create(dir.path(), &signals(), start()).expect_err("refused");
+        assert!(error.to_string().contains("is there already"), "{error}");
+        let names: Vec<_> = std::fs::read_dir(dir.path()).expect("folder").flatten().collect();
+        assert_eq!(names.len(), 1);
+        let there = std::fs::read(dir.path().join(name)).expect("reads");
+        assert_eq!(there, b"somebody else's");
+    }
+    let dir = tempfile::tempdir().expect("folder");
+    let target = dir.path().join("target");
+    std::os::unix::fs::symlink(&target, dir.path().join("recording.edf")).expect("linked");
+    Recorder::create(dir.path(), &signals(), start()).expect_err("refused");
+    assert!(!target.exists(), "a link is not followed");
+}
+
 #[test]
 fn two_programs_do_not_record_into_one_file() {
     let dir = tempfile::tempdir().expect("folder");
@@ -221,4 +246,33 @@ fn two_programs_do_not_record_into_one_file() {
     assert!(message.contains("another program is recording"), "{message}");
     assert!(Recorder::create(dir.path(), &signals(), start()).is_err());
     assert_eq!(std::fs::read(recorder.path()).expect("reads"), before);
+}
+
+/// The time of `record` becomes `onset_s`, as damage may have it.
+fn damage_time(path: &Path, record: u64, onset_s: f64) {
+    let mut bytes = std::fs::read(path).expect("the recording");
+    let header = Header::read(&mut std::io::Cursor::new(&bytes)).expect("a header");
+    let signal = &header.signals[header.timekeeper().expect("it keeps time")];
+    let place = header.header_bytes + record * header.record_bytes + signal.record_offset;
+    let onset = format!("+{onset_s}\x14\x14\0");
+    bytes[place as usize..place as usize + onset.len()].copy_from_slice(onset.as_bytes());
+    std::fs::write(path, bytes).expect("written");
+}
+
+#[test]
+fn one_damaged_time_does_not_move_what_follows_a_cut() {
+    for record in [0, 40, 99] {
+        let dir = tempfile::tempdir().expect("folder");
+        let mut recorder = Recorder::create(dir.path(), &signals(), start()).expect("created");
+        (0..100).for_each(|second| push_second(&mut recorder, second));
+        let path = recorder.finish().expect("closed").path;
+        damage_time(&path, record, 99.0 * 3600.0);
+        let (mut recorder, found) = Recorder::reopen(dir.path()).expect("goes on");
+        assert_eq!((found.end_s, found.ends[0]), (100.0, 25_600), "record {record}");
+        assert!(found.warnings.len() == 1 && found.warnings[0].contains("1 record"), "{found:?}");
+        (100..120).for_each(|second| push_second(&mut recorder, second));
+        recorder.finish().expect("closed");
+        let source = EdfSource::open(&path).expect("opens");
+        assert_eq!(source.info().duration_s, Some(120.0), "record {record}");
+    }
 }

@@ -1,12 +1,12 @@
-//! A disk that gives out under the recorder's thread: one report, files that open, and the
-//! program goes on.
+//! A disk that is full under the recorder's thread: one report, files that open, and with room again
+//! nothing is lost.
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use sfm_runtime::recorder::{AnnotationLog, Recorder, spawn};
+use sfm_runtime::recorder::{AnnotationLog, Recorder, RecorderEvent, RecorderThread, spawn};
 use sfm_runtime::signal::DigitalBlock;
 use sfm_runtime::source::edf::EdfSource;
 
@@ -25,53 +25,124 @@ pub fn child(test: &str, folder: &Path) -> Vec<String> {
     ["env".to_owned(), name, program].into_iter().chain(arguments).collect()
 }
 
-#[test]
-#[ignore = "runs as the child of a_full_disk_ends_the_recording_and_nothing_else"]
-fn record_onto_a_disk_that_is_soon_full() {
-    let Some(folder) = std::env::var_os(FOLDER) else { return };
-    let folder = Path::new(&folder);
-    let signals = [signal("EEG", 256.0, false)];
-    let recorder = Recorder::create(folder, &signals, start()).expect("created");
-    let log = AnnotationLog::create(folder, start()).expect("created");
-    let (report, reports) = channel();
-    let on_stop = move |reason| report.send(reason).expect("is heard");
-    let thread = spawn(recorder, Some(log), on_stop).expect("a thread");
-    for second in 0..200 {
+/// Lets this process write as much as it likes again.
+fn make_room() {
+    let pid = std::process::id().to_string();
+    let done = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited:"]).status();
+    assert!(done.is_ok_and(|status| status.success()), "prlimit (util-linux) is not there");
+}
+
+fn push_seconds(thread: &RecorderThread, seconds: std::ops::Range<u64>) {
+    for second in seconds {
         let samples = (second * 256..(second + 1) * 256).map(|slot| digital(0, slot, false));
         thread.push(DigitalBlock { channel: 0, start: second * 256, samples: samples.collect() });
         thread.annotations().add(second as f64, None, "Event button");
     }
-    let reason = reports.recv_timeout(Duration::from_secs(60)).expect("a report");
-    assert!(reason.contains("cannot be written any more") && !reason.contains('\n'), "{reason}");
-    assert!(!thread.is_recording());
-    // Whoever stages goes on handing samples over.
-    for second in 200..400 {
-        thread.push(DigitalBlock { channel: 0, start: second * 256, samples: vec![0; 256] });
+}
+
+/// What a child records onto a disk that is soon full, and where what it reports goes.
+fn begin(folder: &Path) -> (RecorderThread, Receiver<RecorderEvent>) {
+    let signals = [signal("EEG", 256.0, false)];
+    let recorder = Recorder::create(folder, &signals, start()).expect("created");
+    let log = AnnotationLog::create(folder, start()).expect("created");
+    let (report, reports) = channel();
+    let observer = move |event| {
+        if !matches!(event, RecorderEvent::Space(_) | RecorderEvent::Unreserved { .. }) {
+            report.send(event).expect("is heard");
+        }
+    };
+    (spawn(recorder, Some(log), None, observer).expect("a thread"), reports)
+}
+
+fn is_full(reports: &Receiver<RecorderEvent>) -> String {
+    match reports.recv_timeout(Duration::from_secs(60)).expect("a report") {
+        RecorderEvent::Waiting { reason } => {
+            assert!(reason.contains("cannot be written") && !reason.contains('\n'), "{reason}");
+            reason
+        }
+        other => panic!("{other:?}"),
     }
-    let error = thread.finish(Duration::from_secs(60)).expect_err("the disk was full");
-    assert_eq!(error, reason);
+}
+
+#[test]
+#[ignore = "runs as the child of a_full_disk_that_has_room_again_loses_nothing"]
+fn record_until_the_disk_has_room_again() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let (thread, reports) = begin(Path::new(&folder));
+    push_seconds(&thread, 0..200);
+    is_full(&reports);
+    assert!(!thread.is_recording());
+    push_seconds(&thread, 200..300);
+    make_room();
+    push_seconds(&thread, 300..400);
+    let event = reports.recv_timeout(Duration::from_secs(60)).expect("it goes on");
+    assert!(matches!(event, RecorderEvent::Resumed { .. }), "{event:?}");
+    assert!(thread.is_recording());
+    let written = thread.finish(Duration::from_secs(60)).expect("finished");
+    assert_eq!((written.records, written.lost), (400, Default::default()));
     assert_eq!(reports.try_iter().count(), 0, "reported more than once");
     println!("the child went on");
 }
 
-#[cfg(unix)]
 #[test]
-fn a_full_disk_ends_the_recording_and_nothing_else() {
-    let dir = tempfile::tempdir().expect("folder");
+#[ignore = "runs as the child of a_disk_that_stays_full_keeps_what_it_has"]
+fn record_onto_a_disk_that_stays_full() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let (thread, reports) = begin(Path::new(&folder));
+    push_seconds(&thread, 0..200);
+    let reason = is_full(&reports);
+    push_seconds(&thread, 200..400);
+    let error = thread.finish(Duration::from_secs(60)).expect_err("the disk is full");
+    assert_eq!(error, reason);
+    let lost: Vec<RecorderEvent> = reports.try_iter().collect();
+    let [RecorderEvent::Losing { .. }, RecorderEvent::Lost(lost)] = &lost[..] else {
+        panic!("{lost:?}")
+    };
+    assert_eq!(lost.to_s, 400.0);
+    assert_eq!(lost.samples as f64, (lost.to_s - lost.from_s) * 256.0);
+    println!("the child went on; not recorded from {}", lost.from_s);
+}
+
+/// Runs a child that may write so little.
+fn on_a_small_disk(test: &str, folder: &Path) -> String {
     // Without its signal the limit is an error of write(2), as a full disk is.
-    let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", LIMIT_KIB * 2);
+    let script = format!("trap '' XFSZ; ulimit -S -f {}; exec \"$@\"", LIMIT_KIB * 2);
     let run = Command::new("sh")
         .args(["-c", &script, "sh"])
-        .args(child("recorder::thread::record_onto_a_disk_that_is_soon_full", dir.path()))
+        .args(child(&format!("recorder::thread::{test}"), folder))
         .output()
         .expect("runs");
     let said = String::from_utf8_lossy(&run.stdout).into_owned();
     assert!(run.status.success() && said.contains("the child went on"), "{run:?}");
+    said
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_that_has_room_again_loses_nothing() {
+    let dir = tempfile::tempdir().expect("folder");
+    on_a_small_disk("record_until_the_disk_has_room_again", dir.path());
+    let source = EdfSource::open(&dir.path().join("recording.edf")).expect("opens");
+    assert_eq!(sfm_runtime::source::Source::info(&source).warnings, [""; 0]);
+    let scale = signal("EEG", 256.0, false).scale().expect("a scale");
+    let wanted: Vec<(u64, f32)> =
+        (0..400 * 256).map(|slot| (slot, scale.physical(digital(0, slot, false)) as f32)).collect();
+    assert!(read_back(source)[0].0 == wanted, "samples are missing or wrong");
+    let said = sfm_runtime::edf::annotations(&dir.path().join("annotations.edf")).expect("opens");
+    assert_eq!(said.len(), 400);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_disk_that_stays_full_keeps_what_it_has() {
+    let dir = tempfile::tempdir().expect("folder");
+    let said = on_a_small_disk("record_onto_a_disk_that_stays_full", dir.path());
     let path = dir.path().join("recording.edf");
     let source = EdfSource::open(&path).expect("opens");
     assert_eq!(sfm_runtime::source::Source::info(&source).warnings, [""; 0]);
     let kept = read_back(source)[0].0.len();
     assert!(kept.is_multiple_of(256) && kept >= 10 * 256, "{kept} samples");
+    assert!(said.contains(&format!("not recorded from {}", kept / 256)), "{said}, {kept}");
     assert!(std::fs::metadata(&path).expect("there").len() <= LIMIT_KIB as u64 * 1024);
     sfm_runtime::edf::annotations(&dir.path().join("annotations.edf")).expect("opens");
     // With room again the session goes on in the same file.
@@ -89,8 +160,11 @@ fn a_full_disk_ends_the_recording_and_nothing_else() {
 fn what_cannot_be_written_at_all_is_refused_in_one_line() {
     let dir = tempfile::tempdir().expect("folder");
     let signals = [signal("EEG", 256.0, false)];
-    std::os::unix::fs::symlink("/dev/full", dir.path().join("recording.edf")).expect("linked");
-    for folder in [dir.path(), Path::new("/proc"), Path::new("/nowhere")] {
+    let link = dir.path().join("recording.edf");
+    std::os::unix::fs::symlink("/dev/full", link).expect("linked");
+    let error = Recorder::create(dir.path(), &signals, start()).expect_err("refused").to_string();
+    assert!(error.contains("is there already"), "a link is not followed: {error}");
+    for folder in [Path::new("/proc"), Path::new("/nowhere"), &dir.path().join("none")] {
         let error = Recorder::create(folder, &signals, start()).expect_err("refused").to_string();
         assert!(error.contains("recording.edf: cannot be written"), "{error}");
         assert!(!error.contains('\n'), "{error}");

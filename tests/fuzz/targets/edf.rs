@@ -12,6 +12,9 @@ use libfuzzer_sys::fuzz_target;
 #[path = "../../../runtime/src/edf/mod.rs"]
 mod edf;
 #[allow(dead_code)]
+#[path = "../../../runtime/src/files.rs"]
+mod files;
+#[allow(dead_code)]
 #[path = "../../../runtime/src/signal.rs"]
 mod signal;
 #[allow(dead_code)]

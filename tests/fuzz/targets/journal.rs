@@ -5,6 +5,9 @@
 use libfuzzer_sys::fuzz_target;
 
 #[allow(dead_code)]
+#[path = "../../../runtime/src/files.rs"]
+mod files;
+#[allow(dead_code)]
 #[path = "../../../runtime/src/journal.rs"]
 mod journal;
 
@@ -15,6 +18,16 @@ mod event {
         pub stage: Option<sfm_models::SleepStage>,
         pub probabilities: [f32; 5],
         pub quality: f32,
+    }
+}
+
+/// What it takes of the recorder: no folder moves here.
+mod recorder {
+    pub fn put_in(
+        _: &std::fs::File,
+        _: &std::path::Path,
+    ) -> std::io::Result<Option<std::fs::File>> {
+        Ok(None)
     }
 }
 

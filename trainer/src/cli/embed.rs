@@ -111,7 +111,8 @@ fn by_bundle(args: &EmbedArgs, path: &Path, recordings: &[PathBuf]) -> Result<()
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let backend = Backend::choose(choice, threads).map_err(|e| (USAGE, e.to_string()))?;
-    say(format_args!("engine   {}", backend.why));
+    let backend = backend.telling(|line| say(format_args!("{line}")));
+    say(format_args!("engine   {}", backend.why()));
     let embedder =
         RuntimeEmbedder::load(&bundle, &backend).map_err(|e| (REFUSED, named(path, &e)))?;
     embed_all(args, recordings, &embedder, bundle.sha256())

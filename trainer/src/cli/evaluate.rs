@@ -80,6 +80,7 @@ impl Common {
             (None, None) => return Err((USAGE, "give --split".to_owned())),
         };
         let split = Split::read(&path, people).map_err(|e| (e.exit_code(), e.to_string()))?;
+        let split = split.below(self.embeddings.as_deref().unwrap_or(Path::new("")));
         let part = split.parts().find(|(name, _)| *name == self.part);
         match part {
             Some((_, recordings)) if !recordings.is_empty() => Ok(recordings.to_vec()),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::backend::Flex;
 use clap::Args;
-use sfm_models::manifest::{Base, Training};
+use sfm_models::manifest::{BadSignals, Base, ChannelPolicy, Training};
 use sfm_models::{Bundle, ReferenceQuantiles};
 
 use super::{Failure, REFUSED, UNREADABLE, USAGE, bundle_failure, bundle_summary, named};
@@ -48,6 +48,14 @@ pub struct ExportArgs {
     /// The training data are simulated: every program that uses the bundle will say so.
     #[arg(long)]
     simulated: bool,
+    /// Mains, noise, clipped and implausible signals are absent for this network; without it they go
+    /// in as in the reference. With --bundle: as its says, or so.
+    #[arg(long)]
+    mask_bad: bool,
+    /// Which channels the network takes: as recorded (reference), or derivations as the AASM manual has
+    /// them (aasm). [default: reference; with --bundle, as its says]
+    #[arg(long, value_name = "aasm|reference")]
+    channels: Option<ChannelPolicy>,
     /// Licence of the weights.
     #[arg(long, value_name = "TEXT", default_value = "unknown")]
     license: String,
@@ -63,6 +71,12 @@ pub struct ExportArgs {
 pub fn run(args: ExportArgs) -> Result<(), Failure> {
     let device = Default::default();
     let (mut bundle, base) = begin(&args)?;
+    if args.mask_bad {
+        bundle.bad_signals(BadSignals::Absent);
+    }
+    if let Some(channels) = args.channels {
+        bundle.channels(channels);
+    }
     if let Some(folder) = &args.staging {
         let (about, stager) =
             head::read_stager::<Flex>(&folder.join(BEST), &device).map_err(run_failure)?;

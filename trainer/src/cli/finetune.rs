@@ -87,7 +87,8 @@ impl Common {
     }
 
     fn split(&self, people: Option<&Demographics>) -> Result<Split, Failure> {
-        Split::read(&self.split, people).map_err(|e| (e.exit_code(), e.to_string()))
+        let split = Split::read(&self.split, people).map_err(|e| (e.exit_code(), e.to_string()))?;
+        Ok(split.below(&self.embeddings))
     }
 
     fn device(&self) -> Result<Device, Failure> {

@@ -14,6 +14,8 @@ mod finetune;
 mod import;
 mod preprocess;
 mod pretrain;
+mod split;
+mod stages;
 mod synth;
 mod verify;
 
@@ -55,6 +57,8 @@ enum Command {
     Synth(synth::SynthArgs),
     /// Make a store of preprocessed signals of EDF recordings.
     Preprocess(preprocess::PreprocessArgs),
+    /// Deal recordings into parts by subject.
+    Split(split::SplitArgs),
     /// Pretrain the base network on a store, without labels.
     Pretrain(pretrain::PretrainArgs),
 }
@@ -71,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Synth(args) => synth::run(args),
         Command::Preprocess(args) => preprocess::run(args),
         Command::Pretrain(args) => pretrain::run(args),
+        Command::Split(args) => split::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use sfm_models::manifest::Preprocessing;
+use sfm_models::manifest::{ChannelPolicy, Preprocessing};
+use sfm_runtime::batch::archive::{EXPORTED, Search};
 use sfm_runtime::cli::args::ChannelArgs;
 use sfm_runtime::montage::ChannelRules;
 
 use super::{Failure, UNREADABLE, USAGE, named};
-use crate::data::{self, EXTENSION};
+use crate::data::EXTENSION;
 use crate::jobs::{self, Done};
-use crate::preprocess::{EXTENSIONS, Preprocess, preprocessing};
+use crate::preprocess::{Preprocess, preprocessing};
 
 /// What the store was made with, beside its cohorts.
 const ABOUT: &str = "store.json";
@@ -47,23 +48,34 @@ struct About {
     rules: String,
     map: Vec<String>,
     all_channels: bool,
+    /// What becomes of electrodes; of older stores, the reference's way.
+    #[serde(default)]
+    channels: ChannelPolicy,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    derive: Vec<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    no_derive: bool,
 }
 
 /// Preprocesses what is not in the store yet.
 pub fn run(args: PreprocessArgs) -> Result<(), Failure> {
     let (rules, rules_are) = rules(&args.channels)?;
+    let rules = rules
+        .with_policy(args.channels.policy.unwrap_or_default())
+        .with_derivations(&args.channels.derive)
+        .map_err(|e| (USAGE, e.to_string()))?;
+    let rules = if args.channels.no_derive { rules.without_derivations() } else { rules };
     let preprocess = Preprocess::new(rules, &args.channels.map, args.all_channels)
         .map_err(|e| (USAGE, e.to_string()))?;
-    let recordings = data::find(&args.edf, &EXTENSIONS).map_err(|e| (UNREADABLE, e.to_string()))?;
-    if recordings.is_empty() {
-        let reason = "holds no .edf or .bdf file; give the folder of the recordings";
-        return Err((UNREADABLE, named(&args.edf, &reason)));
-    }
+    let recordings = recordings(&args)?;
     let about = About {
         preprocessing: preprocessing(),
         rules: rules_are,
         map: args.channels.map.clone(),
         all_channels: args.all_channels,
+        channels: args.channels.policy.unwrap_or_default(),
+        derive: args.channels.derive.clone(),
+        no_derive: args.channels.no_derive,
     };
     jobs::keep_settings(&args.out.join(ABOUT), &about, OTHERWISE)?;
     let jobs = targets(&recordings);
@@ -89,6 +101,25 @@ pub fn run(args: PreprocessArgs) -> Result<(), Failure> {
         }
     }
     tally.conclude("preprocessed")
+}
+
+/// The recordings below --edf, relative to it; names what is passed over.
+fn recordings(args: &PreprocessArgs) -> Result<Vec<PathBuf>, Failure> {
+    let found = Search::folder(&args.edf, &args.out, &EXPORTED)
+        .map_err(|e| (UNREADABLE, named(&args.edf, &format_args!("cannot be read: {e}"))))?;
+    let passed_over = found.passed_over();
+    if found.files.is_empty() {
+        let also = passed_over.map_or_else(String::new, |line| format!(" ({line})"));
+        let reason = format!(
+            "holds no .edf, .bdf or .rec recording{also}; give the folder of the recordings"
+        );
+        return Err((UNREADABLE, named(&args.edf, &reason)));
+    }
+    passed_over.iter().for_each(|line| jobs::print(line));
+    let below = |file: &PathBuf| file.strip_prefix(&args.edf).unwrap_or(file).to_owned();
+    let mut recordings: Vec<PathBuf> = found.files.iter().map(below).collect();
+    recordings.sort();
+    Ok(recordings)
 }
 
 struct Job {

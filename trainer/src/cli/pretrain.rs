@@ -72,6 +72,7 @@ pub fn run(args: PretrainArgs) -> Result<(), Failure> {
     pretrain.check(&recipe.network).map_err(|reason| (USAGE, super::named(&path, &reason)))?;
     let split = args.split.clone().unwrap_or_else(|| args.out.join(SPLIT));
     let split = Split::read(&split, None).map_err(|e| (e.exit_code(), e.to_string()))?;
+    let split = split.below(&args.store);
     let device = Device::choose(args.device)
         .and_then(|device| device.with_more(pretrain.devices))
         .map_err(|e| (USAGE, e.to_string()))?;

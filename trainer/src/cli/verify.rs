@@ -36,7 +36,7 @@ pub fn run(args: VerifyArgs) -> Result<(), Failure> {
                 continue;
             }
         };
-        say(format_args!("engine   {}", engine.why));
+        say(format_args!("engine   {}", engine.why()));
         let found = differences::<Flex>(&bundle, &engine, &Default::default());
         for difference in found.map_err(|e| refused(&e))? {
             say(format_args!("  {:<26} {:.1e}", difference.graph, difference.largest));

@@ -1,8 +1,8 @@
 //! Labels of recordings: sleep stages by token, events and their times by label, age and sex.
 //!
-//! CSV files of the reference's formats. What is unknown is masked and never guessed: `Unknown` is
-//! no Wake. Refuses unknown stage names, times that are no times, ids that occur twice and files of
-//! absurd size, with file and line.
+//! CSV files of the reference's formats; stages in every format of [`sfm_runtime::hypnogram`]. What is
+//! unknown is masked and never guessed: `Unknown` is no Wake. Refuses unknown stage names, times that
+//! are no times, ids that occur twice and files of absurd size, with file and line.
 
 mod demographics;
 mod events;
@@ -10,13 +10,14 @@ mod stages;
 
 pub use demographics::{Age, Demographics, Person};
 pub use events::{Events, Outcome};
-pub use stages::{Hypnogram, TOKEN_S, hypnogram, stages};
+pub use stages::{Hypnogram, StageFolder, TOKEN_S};
 
 use std::fs::File;
 use std::io::{BufReader, Read, Take};
 use std::path::{Path, PathBuf};
 
 use super::DataError;
+use sfm_runtime::files;
 
 /// A thousand labels of 100,000 recordings.
 const MAX_BYTES: u64 = 2 << 30;
@@ -82,7 +83,7 @@ impl Table {
     }
 
     fn line(&self) -> u64 {
-        self.row.position().map_or(0, csv::Position::line)
+        self.row.position().map_or(0, |row| line_of(&self.path, row))
     }
 
     fn refuse(&self, reason: impl std::fmt::Display) -> DataError {
@@ -105,7 +106,21 @@ fn csv_error(path: &Path, error: &csv::Error) -> DataError {
         return DataError::unreadable(path, e);
     }
     match error.position() {
-        Some(position) => DataError::line(path, position.line(), error),
+        Some(position) => {
+            let reason = match error.kind() {
+                csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+                    format!("{len} fields where the header has {expected_len}")
+                }
+                _ => error.to_string(),
+            };
+            DataError::line(path, line_of(path, position), reason)
+        }
         None => DataError::refused(path, error),
     }
+}
+
+/// The line of a row, read once more: the reader counts by other ends than those of Windows.
+fn line_of(path: &Path, row: &csv::Position) -> u64 {
+    let counted = File::open(path).and_then(|file| files::line_of(file, row.byte()));
+    counted.unwrap_or_else(|_| row.line())
 }

@@ -1,10 +1,10 @@
 //! Which recording serves for what: `split.json` of the reference, parts by name, each a list of
-//! paths `<cohort>/<id>.hdf5` relative to the store. Splits are by subject: refuses one in which a
+//! paths `<cohort>/<id>.hdf5` relative to the store, or absolute. Splits are by subject: refuses one in which a
 //! subject, or a recording, is in two parts. Pretraining and training may share subjects, since
 //! neither is measured on.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -89,18 +89,9 @@ impl Split {
         fractions: &Fractions,
         seed: u64,
     ) -> Result<Split, String> {
-        let Fractions { pretrain, train, validation, test } = *fractions;
-        let shares = [pretrain, train, validation, test];
-        if !shares.iter().all(|share| (0.0..=1e6).contains(share))
-            || shares.iter().sum::<f64>() <= 0.0
-        {
-            return Err("fractions of a split are positive numbers or 0, not all of them 0".into());
-        }
-        let mut by_subject: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for recording in recordings {
-            by_subject.entry(subject(recording, demographics)).or_default().push(recording.clone());
-        }
-        let mut subjects: Vec<Vec<String>> = by_subject.into_values().collect();
+        fractions.check()?;
+        let shares = fractions.shares();
+        let subjects = shuffled(recordings, demographics, seed);
         let wanted = shares.iter().filter(|&&share| share > 0.0).count();
         if subjects.len() < wanted {
             return Err(format!(
@@ -108,9 +99,6 @@ impl Split {
                 subjects.len()
             ));
         }
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(STREAM);
-        subjects.shuffle(&mut rng);
         let mut subjects = subjects.into_iter();
         let mut parts = counts(subjects.len(), shares).map(|count| {
             let mut part: Vec<String> = subjects.by_ref().take(count).flatten().collect();
@@ -119,6 +107,57 @@ impl Split {
         });
         let [pretrain, train, validation, test] = parts.each_mut().map(std::mem::take);
         Ok(Split { pretrain, train, validation, test, other: BTreeMap::new() })
+    }
+
+    /// Draws `folds` splits of `recordings` by subject for cross-validation: of each, one fold is the
+    /// test, the next one validation, and the others train and pretrain.
+    ///
+    /// # Errors
+    /// A sentence, if there are fewer subjects than folds, or fewer than three folds.
+    pub fn folds(
+        recordings: &[String],
+        demographics: Option<&Demographics>,
+        folds: usize,
+        seed: u64,
+    ) -> Result<Vec<Split>, String> {
+        let subjects = shuffled(recordings, demographics, seed);
+        if folds < 3 || subjects.len() < folds {
+            return Err(format!(
+                "{} subject(s) cannot be split into {folds} folds; give 3 or more folds and no more than \
+                 subjects",
+                subjects.len()
+            ));
+        }
+        let fold_of = |index: usize| index % folds;
+        let of = |is_in: &dyn Fn(usize) -> bool| {
+            let dealt = subjects.iter().enumerate().filter(|(index, _)| is_in(fold_of(*index)));
+            let mut part: Vec<String> = dealt.flat_map(|(_, subject)| subject.clone()).collect();
+            part.sort();
+            part
+        };
+        let split = |test: usize| {
+            let validation = (test + 1) % folds;
+            let train = of(&|fold| fold != test && fold != validation);
+            Split {
+                pretrain: train.clone(),
+                train,
+                validation: of(&|fold| fold == validation),
+                test: of(&|fold| fold == test),
+                other: BTreeMap::new(),
+            }
+        };
+        Ok((0..folds).map(split).collect())
+    }
+
+    /// The same split with absolute paths made relative to `root`, a store or folder of embeddings:
+    /// the longest end of a path that is there; of one that is not, cohort and file.
+    #[must_use]
+    pub fn below(mut self, root: &Path) -> Split {
+        let named = [&mut self.pretrain, &mut self.train, &mut self.validation, &mut self.test];
+        for part in named.into_iter().chain(self.other.values_mut()) {
+            part.iter_mut().for_each(|recording| *recording = relative(recording, root));
+        }
+        self
     }
 
     /// The parts by name.
@@ -141,9 +180,10 @@ impl Split {
         let mut seen: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for (part, recordings) in self.parts() {
             for recording in recordings {
-                if !stays_inside(recording) {
+                if !is_path(recording) {
                     return Err(format!(
-                        "'{recording}' in {part} leaves the store; give paths like cohort/id.hdf5"
+                        "'{recording}' in {part} leaves the store; give paths like cohort/id.hdf5, or \
+                         absolute ones"
                     ));
                 }
                 let parts = seen.entry(subject(recording, demographics)).or_default();
@@ -163,6 +203,40 @@ impl Split {
         }
         Ok(())
     }
+}
+
+impl Fractions {
+    fn shares(&self) -> [f64; 4] {
+        [self.pretrain, self.train, self.validation, self.test]
+    }
+
+    /// # Errors
+    /// A sentence, if one is no share or all are 0.
+    pub fn check(&self) -> Result<(), String> {
+        let shares = self.shares();
+        let are_shares = shares.iter().all(|share| (0.0..=1e6).contains(share));
+        if are_shares && shares.iter().sum::<f64>() > 0.0 {
+            return Ok(());
+        }
+        Err("fractions of a split are positive numbers or 0, not all of them 0".into())
+    }
+}
+
+/// The recordings of each subject, in an order that only they and the seed decide.
+fn shuffled(
+    recordings: &[String],
+    demographics: Option<&Demographics>,
+    seed: u64,
+) -> Vec<Vec<String>> {
+    let mut by_subject: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for recording in recordings {
+        by_subject.entry(subject(recording, demographics)).or_default().push(recording.clone());
+    }
+    let mut subjects: Vec<Vec<String>> = by_subject.into_values().collect();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(STREAM);
+    subjects.shuffle(&mut rng);
+    subjects
 }
 
 /// Subjects of each part: at least one where the share is not 0, the rest by largest remainder.
@@ -189,7 +263,22 @@ fn subject(recording: &str, demographics: Option<&Demographics>) -> String {
     }
 }
 
-fn stays_inside(recording: &str) -> bool {
-    let mut components = Path::new(recording).components();
-    !recording.is_empty() && components.all(|c| matches!(c, Component::Normal(_)))
+/// A relative path below the store, or an absolute one; neither goes up.
+fn is_path(recording: &str) -> bool {
+    let is_plain = |c: Component<'_>| {
+        matches!(c, Component::Normal(_) | Component::RootDir | Component::Prefix(_))
+    };
+    let path = Path::new(recording);
+    path.file_name().is_some() && path.components().all(is_plain)
+}
+
+fn relative(recording: &str, root: &Path) -> String {
+    let path = Path::new(recording);
+    if !path.is_absolute() {
+        return recording.to_owned();
+    }
+    let parts: Vec<_> = path.components().filter(|c| matches!(c, Component::Normal(_))).collect();
+    let end = |count: usize| -> PathBuf { parts.iter().skip(parts.len() - count).collect() };
+    let found = (1..=parts.len()).rev().map(end).find(|end| root.join(end).is_file());
+    found.unwrap_or_else(|| end(parts.len().min(2))).to_string_lossy().into_owned()
 }

@@ -53,7 +53,8 @@ impl Replay {
             }
         }
         let rules = ChannelRules::built_in().map_err(|e| e.to_string())?;
-        Ok(Self { network, rules, limits, engine: backend.why })
+        let rules = rules.with_policy(bundle.manifest().channels);
+        Ok(Self { network, rules, limits, engine: backend.why().to_owned() })
     }
 
     /// Stages the recording at `path` in both passes.
@@ -68,10 +69,7 @@ impl Replay {
         if montage.used() == 0 {
             return Err(named(&"none of its channels is one the network takes"));
         }
-        let used: Vec<usize> = (0..montage.decisions.len())
-            .filter(|&channel| montage.decisions[channel].modality.is_some())
-            .collect();
-        recording.select(&used);
+        recording.select(&montage.to_read());
         let stop = AtomicBool::new(false);
         let mut provisional = Vec::new();
         let mut emit = |event: Event| {

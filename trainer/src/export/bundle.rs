@@ -5,8 +5,8 @@ use std::path::Path;
 use burn::prelude::*;
 use sfm_models::bundle::{BundleError, BundleWriter, LABELS, Label, QUANTILES, recipe_name};
 use sfm_models::manifest::{
-    Apnea, Base as BaseSizes, FORMAT_VERSION, Manifest, Preprocessing, Risk, SingleChannel,
-    Staging, Training,
+    Apnea, BadSignals, Base as BaseSizes, ChannelPolicy, FORMAT_VERSION, Manifest, Preprocessing,
+    Risk, SingleChannel, Staging, Training,
 };
 use sfm_models::{Bundle, ReferenceQuantiles, SleepStage, graph};
 
@@ -53,6 +53,8 @@ impl BundleBuilder {
             staging: None,
             risk: None,
             apnea: None,
+            bad_signals: BadSignals::default(),
+            channels: ChannelPolicy::default(),
             training: about.training,
             metrics: Default::default(),
             files: Default::default(),
@@ -84,6 +86,8 @@ impl BundleBuilder {
             staging: None,
             risk: None,
             apnea: None,
+            bad_signals: from.bad_signals,
+            channels: from.channels,
             training,
             metrics: Default::default(),
             files: Default::default(),
@@ -99,6 +103,16 @@ impl BundleBuilder {
             builder.recipe("base", recipe.to_vec());
         }
         Ok(builder)
+    }
+
+    /// Says what becomes of bad signals, instead of the reference's way or the other bundle's.
+    pub fn bad_signals(&mut self, bad_signals: BadSignals) {
+        self.manifest.bad_signals = bad_signals;
+    }
+
+    /// Says which channels the network takes, instead of the reference's or the other bundle's.
+    pub fn channels(&mut self, channels: ChannelPolicy) {
+        self.manifest.channels = channels;
     }
 
     /// Adds the staging head, whose classes are [`SleepStage::ALL`].

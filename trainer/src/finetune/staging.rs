@@ -3,7 +3,8 @@
 //!
 //! A token that was not scored, or has no signal, has no loss: `Unknown` is never Wake.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::prelude::*;
@@ -18,7 +19,7 @@ use super::head::{HeadAbout, Kind};
 use super::nights::{Nights, Tokens};
 use super::stretch::{Stretch, Subset, tensors};
 use super::{FinetuneError, random, some_of};
-use crate::data::labels;
+use crate::data::labels::StageFolder;
 use crate::evaluate::classification::Confusion;
 use crate::evaluate::staging::{epochs_of, night_logits};
 use crate::network::HeadConfig;
@@ -161,47 +162,42 @@ pub struct Scored {
 }
 
 impl Scored {
-    /// Reads embeddings below `embeddings` and stages below `stages` (`<cohort>/<id>.csv`, or
-    /// `<id>.csv`). Nights without stages are left out with a note.
+    /// Reads embeddings below `embeddings` and their scorings in `stages`. Nights without stages are
+    /// left out with a note.
     ///
     /// # Errors
-    /// [`FinetuneError`] for a file of stages that is damaged or has unknown names, and if no night
-    /// is left.
-    pub fn read(embeddings: &Path, stages: &Path, paths: &[String]) -> Result<Self, FinetuneError> {
+    /// [`FinetuneError`] for a scoring that is refused, and if no night is left.
+    pub fn read(
+        embeddings: &Path,
+        stages: &StageFolder,
+        paths: &[String],
+    ) -> Result<Self, FinetuneError> {
         let mut nights = Nights::read(embeddings, paths, Tokens::All)?;
         let mut notes = Vec::new();
+        let mut files = BTreeMap::new();
+        for recording in nights.recordings() {
+            match stages.find(&recording.path)? {
+                Some(file) => drop(files.insert(recording.path.clone(), file)),
+                None => notes.push(format!("left out: {} has no stages", recording.path)),
+            }
+        }
         nights.retain(
-            |recording| {
-                let there = stages_path(stages, &recording.path).is_file();
-                if !there {
-                    notes.push(format!("left out: {} has no stages", recording.path));
-                }
-                there
-            },
+            |recording| files.contains_key(&recording.path),
             "no recording of this part of the split has a file of stages; look at --stages",
         )?;
         let mut all = Vec::with_capacity(nights.len());
         for recording in nights.recordings() {
-            let path = stages_path(stages, &recording.path);
-            let hypnogram = labels::hypnogram(&path, recording.tokens)?;
-            notes.extend(hypnogram.warning);
+            let Some(file) = files.get(&recording.path) else { continue };
+            let hypnogram = stages.read(file, recording.tokens)?;
+            notes.extend(hypnogram.warnings);
             all.push(hypnogram.stages);
         }
         if all.iter().flatten().all(Option::is_none) {
             let reason = "no token of this part of the split has a stage: all are Unknown";
-            return Err(FinetuneError::too_few(stages, reason));
+            return Err(FinetuneError::too_few(&stages.path, reason));
         }
         nights.notes.extend(notes);
         Ok(Self { nights, stages: all })
-    }
-}
-
-/// The file of a recording's stages.
-pub fn stages_path(stages: &Path, recording: &str) -> PathBuf {
-    let path = stages.join(recording).with_extension("csv");
-    match Path::new(recording).file_name() {
-        Some(name) if !path.is_file() => stages.join(name).with_extension("csv"),
-        _ => path,
     }
 }
 

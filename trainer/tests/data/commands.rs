@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use sfm_models::SleepStage;
 use sfm_models::manifest::Training;
+use sfm_runtime::edf::HypnogramWriter;
 use sfm_tests::reference;
-use sfm_trainer::data::labels::hypnogram;
+use sfm_trainer::data::labels::StageFolder;
 use sfm_trainer::data::{Demographics, Events, Night, Split, StoreFile, find, study_id};
 use sfm_trainer::export::bundle::{About, BundleBuilder};
 use sfm_trainer::run::CheckpointWriter;
@@ -116,6 +118,26 @@ fn good_recordings_among_bad_ones_are_stored_and_the_bad_ones_listed() {
 }
 
 #[test]
+fn what_is_no_recording_is_passed_over_and_named() {
+    let cohort = Cohort::new();
+    let good = fs::read(cohort.path("edf/a/one.edf")).unwrap();
+    cohort.write("edf/c/3.rec", &good);
+    cohort.write("edf/c/4 .REC", &good);
+    let path = cohort.path("edf/a/one-Hypnogram.edf");
+    let mut scoring = HypnogramWriter::create(&path, None).unwrap();
+    scoring.append(Some(SleepStage::N2)).unwrap();
+    scoring.finish().unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("gone.edf", cohort.path("edf/link.edf")).unwrap();
+    let ran = cohort.preprocess(&[]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.contains("preprocessed 4, there already 0, failed 0"), "{}", ran.stdout);
+    let line = ran.stderr.lines().find(|line| line.starts_with("passed over")).unwrap();
+    assert!(line.contains("1 scoring (annotations without signals): "), "{line}");
+    assert_eq!(line.contains("1 dead link: "), cfg!(unix), "{line}");
+}
+
+#[test]
 fn a_second_run_continues_where_the_first_one_was_killed() {
     let cohort = Cohort::new();
     assert_eq!(cohort.preprocess(&[]).code, 0);
@@ -140,7 +162,7 @@ fn nothing_to_do_and_nothing_done_are_failures() {
     let cohort = Cohort { dir: tempfile::tempdir().unwrap() };
     cohort.preprocess(&[]).refused(3, "edf");
     fs::create_dir(cohort.path("edf")).unwrap();
-    cohort.preprocess(&[]).refused(3, "holds no .edf or .bdf file");
+    cohort.preprocess(&[]).refused(3, "holds no .edf, .bdf or .rec recording");
     cohort.write("edf/bad.edf", b"0       ");
     cohort.preprocess(&[]).refused(5, "none of 1 recording(s)");
     let bundle = cohort.bundle();
@@ -260,9 +282,10 @@ fn a_simulated_cohort_is_read_as_it_lies() {
         assert!(people.person(&id).unwrap().inputs((0.0, 100.0)).is_some());
         assert_eq!(events.outcomes(&id).unwrap().len(), events.labels.len());
         let file = StoreFile::open(cohort.path("store").join(path)).unwrap();
-        let stages = cohort.path("stages").join(path).with_extension("csv");
-        let found = hypnogram(&stages, file.samples() / 640).unwrap();
-        assert_eq!((found.stages.len(), found.warning), (360, None), "{id}");
+        let stages = StageFolder { path: cohort.path("stages"), options: Default::default() };
+        let scoring = stages.find(recording).unwrap().unwrap();
+        let found = stages.read(&scoring, file.samples() / 640).unwrap();
+        assert_eq!((found.stages.len(), found.warnings), (360, vec![]), "{id}");
         assert!(found.stages.iter().filter(|stage| stage.is_some()).count() > 300);
     }
 }

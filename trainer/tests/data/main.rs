@@ -8,7 +8,11 @@ mod commands;
 mod damaged;
 mod embeddings;
 mod events;
+mod help;
 mod made;
+#[allow(dead_code)]
+#[path = "../../../tests/snapshot.rs"]
+mod snapshot;
 mod split;
 mod stages;
 mod store;

@@ -68,6 +68,47 @@ fn small_cohorts_get_a_subject_a_part_or_are_refused() {
 }
 
 #[test]
+fn every_subject_is_the_test_of_one_fold() {
+    let (recordings, people) = (recordings(40), pairs(40));
+    let splits = Split::folds(&recordings, Some(&people), 10, 3).unwrap();
+    assert_eq!(splits.len(), 10);
+    let mut tested = BTreeSet::new();
+    for split in &splits {
+        split.check(Some(&people)).unwrap();
+        let sizes = [&split.train, &split.validation, &split.test].map(Vec::len);
+        assert_eq!((sizes, &split.pretrain), ([32, 4, 4], &split.train));
+        assert!(split.test.iter().all(|recording| tested.insert(recording.clone())));
+    }
+    assert_eq!(tested.len(), 40);
+    assert_eq!(Split::folds(&recordings, Some(&people), 10, 3).unwrap(), splits);
+    assert_ne!(Split::folds(&recordings, Some(&people), 10, 4).unwrap(), splits);
+    assert!(Split::folds(&recordings, Some(&people), 21, 1).unwrap_err().contains("21 folds"));
+    assert!(Split::folds(&recordings, None, 2, 1).is_err());
+}
+
+#[test]
+fn absolute_paths_are_found_below_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    std::fs::create_dir(root.join("mesa")).unwrap();
+    for name in ["mesa/a.hdf5", "b.hdf5"] {
+        std::fs::write(root.join(name), "").unwrap();
+    }
+    let text = format!(
+        r#"{{"train": ["{0}/mesa/a.hdf5"], "validation": ["{0}/b.hdf5"], "test": ["/elsewhere/mesa/c.hdf5"],
+            "pretrain": ["mesa/d.hdf5"]}}"#,
+        root.display()
+    );
+    let path = root.join("split.json");
+    std::fs::write(&path, text).unwrap();
+    let split = Split::read(&path, None).unwrap().below(root);
+    assert_eq!(split.train, ["mesa/a.hdf5"]);
+    assert_eq!(split.validation, ["b.hdf5"]);
+    assert_eq!(split.test, ["mesa/c.hdf5"]);
+    assert_eq!(split.pretrain, ["mesa/d.hdf5"]);
+}
+
+#[test]
 fn the_file_is_the_references() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("split.json");
@@ -88,7 +129,8 @@ fn the_file_is_the_references() {
         ("{", "is no split"),
         (r#"{"train": "a"}"#, "is no split"),
         (r#"{"train": ["a/../../b.hdf5"]}"#, "leaves the store"),
-        (r#"{"train": ["/etc/passwd"]}"#, "leaves the store"),
+        (r#"{"train": ["/data/../b.hdf5"]}"#, "leaves the store"),
+        (r#"{"train": ["/"]}"#, "leaves the store"),
         (r#"{"train": [""]}"#, "leaves the store"),
         (r#"{"train": ["m/a.hdf5"], "test": ["m/a.hdf5"]}"#, "'a' is in both train and test"),
         (r#"{"pretrain": ["m/a.hdf5"], "test": ["n/a.hdf5"]}"#, "both pretrain and test"),

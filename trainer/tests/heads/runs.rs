@@ -10,7 +10,7 @@ use burn::optim::GradientsParams;
 use burn::prelude::*;
 use sfm_models::Modality;
 use sfm_trainer::data::embeddings::{Rows, write};
-use sfm_trainer::data::labels::Outcome;
+use sfm_trainer::data::labels::{Outcome, StageFolder};
 use sfm_trainer::data::{Demographics, Events};
 use sfm_trainer::finetune::FinetuneError;
 use sfm_trainer::finetune::fit::{Fit, Surroundings, Task, fit};
@@ -88,8 +88,12 @@ impl Made {
         self.folder.path().join(name)
     }
 
+    fn stages(&self) -> StageFolder {
+        StageFolder { path: self.path("stages"), options: Default::default() }
+    }
+
     fn scored(&self, part: &[String]) -> Scored {
-        Scored::read(&self.path("emb"), &self.path("stages"), part).expect("reads nights")
+        Scored::read(&self.path("emb"), &self.stages(), part).expect("reads nights")
     }
 
     fn followed(&self) -> Cohort<Nights> {
@@ -225,9 +229,9 @@ fn stages_without_one_that_is_known_are_refused() {
         std::fs::write(csv, "Start,Stop,StageName,StageNumber\n0,240,Unknown,-1\n")
             .expect("writes");
     }
-    let error = Scored::read(&made.path("emb"), &made.path("stages"), &made.paths);
+    let error = Scored::read(&made.path("emb"), &made.stages(), &made.paths);
     assert!(matches!(error, Err(FinetuneError::TooFew { .. })));
-    let error = Scored::read(&made.path("emb"), &made.path("stages"), &[]);
+    let error = Scored::read(&made.path("emb"), &made.stages(), &[]);
     assert!(matches!(error, Err(FinetuneError::TooFew { .. })));
 }
 

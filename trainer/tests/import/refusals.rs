@@ -287,3 +287,52 @@ fn the_same_weights_give_the_same_bytes() {
     assert_eq!(bundle.labels().unwrap()[3].phenotype, "Disease, 3");
     assert!(bundle.manifest().graphs().iter().all(|name| bundle.graph(name).is_some()));
 }
+
+/// The checkpoint with another pickle, refused by `sfm-train import` with exit code 3 in one line.
+#[track_caller]
+fn assert_excess(test: &str, pickle: Vec<u8>, reason: &str) {
+    let folder = copy_of("model_base", test);
+    let path = folder.join("best.pt");
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, with_pickle(&whole, |old| *old = pickle)).unwrap();
+    let out = folder.join("x.sfm");
+    let arguments = ["import", "--base", folder.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    let output = sfm_train(&arguments);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    assert_eq!(stderr.trim_end().lines().count(), 1, "{stderr}");
+    assert!(stderr.contains("best.pt") && stderr.contains(reason), "{stderr}");
+}
+
+#[test]
+fn pickles_that_ask_for_stack_or_memory_are_unreadable() {
+    // 8 MB of tuples within tuples; a list doubled 40 times; a pickle longer than any.
+    let deep = [&b"\x80\x02)"[..], &b"\x85".repeat(8 << 20), b"."].concat();
+    assert_excess("deep", deep, "over 64 deep");
+    let doubled = [&b"\x80\x02]q\x00"[..], &b"(h\x00h\x00eq\x00".repeat(40), b"."].concat();
+    assert_excess("doubled", doubled, "MiB");
+    assert_excess("long", b"N".repeat((64 << 20) + 1), "over the limit of 67108864");
+}
+
+#[test]
+fn a_tensor_that_claims_more_than_the_file_is_refused() {
+    let folder = copy_of("model_base", "claims");
+    let path = folder.join("best.pt");
+    let whole = std::fs::read(&path).unwrap();
+    // The rows of the positional table come from the tensor alone: 2^30 of them, as a 4-byte number.
+    let mut edited = false;
+    let bytes = with_pickle(&whole, |pickle| {
+        let name = b"positional_encoding.pe";
+        let at = pickle.windows(name.len()).position(|w| w == name).unwrap();
+        // (1, rows, 32): two bytes or one for the rows.
+        let size =
+            (at..pickle.len() - 8).find(|&i| pickle[i] == b'K' && pickle[i + 1] == 1).unwrap();
+        let rows = size + 2;
+        let length = if pickle[rows] == b'M' { 3 } else { 2 };
+        pickle.splice(rows..rows + length, *b"J\x00\x00\x00\x40");
+        edited = true;
+    });
+    assert!(edited);
+    std::fs::write(&path, bytes).unwrap();
+    assert_says(&base_error(&folder), &["best.pt", "claims more values than the file holds"]);
+}

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 
-use super::super::progress::{NIGHT_S, clock, figure, print};
+use super::super::progress::{NIGHT_S, clock, figure, print, terminal};
 use super::{Failure, shown};
 
 /// How the run of a recording ended.
@@ -85,8 +85,7 @@ impl Nights {
 }
 
 fn bar(total: usize) -> ProgressBar {
-    let bar =
-        ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr_with_hz(10));
+    let bar = ProgressBar::with_draw_target(Some(total as u64), terminal());
     let template = "{bar:20} {pos}/{len} recordings, {elapsed} {wide_msg}";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);

@@ -15,6 +15,7 @@ use super::hypnogram::{Hypnogram, color};
 use super::state::{SHOWN_S, State, Trace};
 use crate::event::{EpochStatus, Pass};
 use crate::montage::escaped;
+use crate::service::health::Status;
 
 /// From this size on there is room for everything.
 const WIDE: u16 = 72;
@@ -28,8 +29,10 @@ const USUAL_NIGHT: usize = 960;
 /// Draws all of it.
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State) {
     let area = frame.area();
-    let [head, body] = Layout::vertical([Constraint::Length(2), Constraint::Min(0)]).areas(area);
-    frame.render_widget(Paragraph::new(header(state)), head);
+    let header = header(state);
+    let rows = [Constraint::Length(header.len() as u16), Constraint::Min(0)];
+    let [head, body] = Layout::vertical(rows).areas(area);
+    frame.render_widget(Paragraph::new(header), head);
     if area.width >= WIDE && area.height >= HIGH {
         let rows = [Constraint::Min(9), Constraint::Length(7), Constraint::Length(4)];
         let [upper, sleep, log] = Layout::vertical(rows).areas(body);
@@ -49,7 +52,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State) {
     }
 }
 
-/// Study, pass, position and speed; below it what has to be said.
+/// Study, pass, position and speed; below it what has to be said, and what is wrong with a session.
 fn header(state: &State) -> Vec<Line<'static>> {
     let mut first = vec![Span::styled(state.study.clone(), Modifier::BOLD), Span::raw("  ")];
     let mut second = vec![Span::styled(NOTICE, Color::Yellow)];
@@ -74,7 +77,16 @@ fn header(state: &State) -> Vec<Line<'static>> {
             second.push(Span::raw(format!("; {}", escaped(caution))));
         }
     }
-    vec![Line::from(first), Line::from(second)]
+    let mut lines = vec![Line::from(first), Line::from(second)];
+    if let Some((status, reasons)) = &state.trouble {
+        let (word, color) = match status {
+            Status::Failing => ("failing", Color::Red),
+            Status::Degraded | Status::Ok => ("degraded", Color::Yellow),
+        };
+        let style = Style::new().fg(color).add_modifier(Modifier::BOLD);
+        lines.push(Line::styled(format!("{word}: {reasons}"), style));
+    }
+    lines
 }
 
 /// A strip for each modality, as many of its channels as there is room for.

@@ -8,6 +8,7 @@ use sfm_models::Modality;
 
 use crate::event::{EpochQuality, Event, Pass, SignalPatch, SleepEpoch, Started};
 use crate::montage::escaped;
+use crate::service::health::Status;
 
 /// Seconds of signal on the screen.
 pub(super) const SHOWN_S: f64 = 30.0;
@@ -44,6 +45,8 @@ pub(super) struct State {
     pub quality: Option<Box<EpochQuality>>,
     pub lost: Vec<Modality>,
     pub lines: VecDeque<String>,
+    /// How a live session is, where it is not well, and why.
+    pub trouble: Option<(Status, String)>,
     /// Passes that were carried through.
     pub nights: Vec<Pass>,
     /// Something is to be drawn.
@@ -70,6 +73,7 @@ impl State {
             quality: None,
             lost: Vec::new(),
             lines: VecDeque::new(),
+            trouble: None,
             nights: Vec::new(),
             changed: true,
             is_over: false,

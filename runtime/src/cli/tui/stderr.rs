@@ -57,6 +57,8 @@ impl HeldStderr {
 
 impl Drop for HeldStderr {
     fn drop(&mut self) {
+        // What was said until now belongs into the pane.
+        crate::service::console::flush();
         #[cfg(unix)]
         if let Some(original) = self.original.take()
             && rustix::stdio::dup2_stderr(&original).is_err()

@@ -169,3 +169,15 @@ fn the_final_pass_keeps_the_stages_and_counts_gaps_anew() {
     let text = picture(&state, 100, 32);
     assert!(text.contains("lost: RESP") && text.contains("stage ?"), "{text}");
 }
+
+#[test]
+fn what_is_wrong_with_a_session_is_in_the_head() {
+    let mut night = night();
+    let why = "device 00000000000000a1: no samples for 12 s".to_owned();
+    night.trouble = Some((Status::Degraded, why.clone()));
+    for (width, height) in [(100, 32), (60, 12)] {
+        let text = picture(&night, width, height);
+        assert!(text.contains(&format!("degraded: {why}")), "{text}");
+        assert!(text.contains("stage R  provisional") && text.contains("hypnogram"), "{text}");
+    }
+}

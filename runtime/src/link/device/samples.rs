@@ -8,7 +8,7 @@ use super::super::log::{SessionEvent, hex};
 use super::super::reassembly::Run;
 use super::super::session::Settings;
 use super::super::slot::Slot;
-use super::{Axis, Device, Out, Violation};
+use super::{Axis, Device, DeviceChannel, Out, Violation};
 
 /// Samples of the future, seconds: a clock fit is never this wrong.
 const MAX_AHEAD_S: f64 = 5.0;
@@ -18,6 +18,23 @@ const SPARE_S: f64 = 600.0;
 const MAX_HELD_S: f64 = 120.0;
 /// The same in blocks.
 const MAX_HELD_BLOCKS: usize = 4096;
+
+impl DeviceChannel {
+    /// Of what has no place yet the newest signal counts.
+    fn keep_newest(&mut self) {
+        let most = (MAX_HELD_S * self.signal.rate_hz) as usize + 1;
+        let mut passed = 0;
+        for run in &self.held {
+            let too_many = self.held.len() - passed > MAX_HELD_BLOCKS;
+            if self.held_samples <= most && !too_many {
+                break;
+            }
+            self.held_samples -= run.samples.len();
+            passed += 1;
+        }
+        self.held.drain(..passed);
+    }
+}
 
 impl Device {
     pub(super) fn samples(
@@ -86,29 +103,19 @@ impl Device {
     ) -> Result<(), Violation> {
         let Some(Some(channel)) = self.channels.get_mut(index) else { return Ok(()) };
         let Some(start_s) = axis.started_s else {
-            // Before the start the newest signal counts.
-            let most = (MAX_HELD_S * channel.signal.rate_hz) as usize + 1;
-            let mut passed = 0;
-            for run in &channel.held {
-                let too_many = channel.held.len() - passed > MAX_HELD_BLOCKS;
-                if channel.held_samples <= most && !too_many {
-                    break;
-                }
-                channel.held_samples -= run.samples.len();
-                passed += 1;
-            }
-            channel.held.drain(..passed);
+            channel.keep_newest();
             return Ok(());
         };
         if !self.fit.is_usable(if at_end { f64::INFINITY } else { now_s }) {
             return Ok(());
         }
-        channel.held_samples = 0;
         let label = &channel.signal.label;
         let Some(slot) = self.slots.iter_mut().find(|s| s.holds(&channel.signal)) else {
-            channel.held.clear();
+            // It may get a place in another recording.
+            channel.keep_newest();
             return Ok(());
         };
+        channel.held_samples = 0;
         for run in channel.held.drain(..) {
             let Some(host_s) = self.fit.host_s(run.tick) else { continue };
             // A clock that was set: until the fit has followed, nobody knows where they lie.
@@ -120,7 +127,11 @@ impl Device {
             }
             let at = (host_s - start_s, self.fit.uncertainty_s());
             let blocks = &mut out.blocks;
+            let placed = slot.ledger.placed;
             let jump = slot.alignment.place(&run, at, &mut slot.ledger, &mut |b| blocks.push(b));
+            if slot.ledger.placed > placed {
+                slot.placed_s = now_s;
+            }
             if let Some(jump) = jump {
                 let (device, channel, seconds) = (hex(self.id), label.clone(), jump.0);
                 out.note(now_s, SessionEvent::ClockJump { device, channel, seconds });

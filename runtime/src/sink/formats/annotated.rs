@@ -1,7 +1,6 @@
 //! `annotated.edf` (`.bdf`): a copy of the recording with the best known stages as EDF+ annotations,
 //! made when everything else is over. A recording that is no EDF or BDF is refused at the start.
 
-use std::fs::File;
 use std::io::{BufReader, BufWriter, Read};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +8,7 @@ use super::{file, is_same};
 use crate::edf::annotate::{Identity, annotate};
 use crate::edf::{Annotation, EdfError};
 use crate::event::Event;
+use crate::files;
 use crate::sink::hypnogram::{Hypnogram, annotation};
 use crate::sink::replace::ReplacedFile;
 use crate::sink::{Place, Sink, SinkError};
@@ -42,8 +42,8 @@ impl AnnotatedSink {
 
     fn copy(&self) -> Result<(), EdfError> {
         let annotations: Vec<Annotation> = self.hypnogram.epochs().map(annotation).collect();
-        let recording = BufReader::new(File::open(&self.recording)?);
-        let mut copy = BufWriter::new(File::create(self.file.part())?);
+        let recording = BufReader::new(files::open_input(&self.recording)?);
+        let mut copy = BufWriter::new(self.file.begin()?);
         annotate(recording, &mut copy, &annotations, self.identity)
     }
 }
@@ -72,7 +72,7 @@ impl Sink for AnnotatedSink {
 /// By the recording's first byte; a live session's recording may not have one yet.
 fn name_of_copy(recording: &Path) -> Result<&'static str, SinkError> {
     let mut first = [0];
-    let read = File::open(recording).and_then(|mut file| file.read(&mut first));
+    let read = files::open_input(recording).and_then(|mut file| file.read(&mut first));
     let is_bdf = recording.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("bdf"));
     match (read, first) {
         (Ok(1), [0xff]) => Ok("annotated.bdf"),

@@ -21,7 +21,7 @@ use self::numpy::NumpySink;
 use self::parquet::ParquetSink;
 use self::stages::StagesSink;
 use super::replace::ReplacedFile;
-use super::{Place, Sink, SinkError};
+use super::{Opened, Place, Sink, SinkError};
 
 /// Arguments.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args, Serialize, Deserialize)]
@@ -125,21 +125,27 @@ impl FormatArgs {
     /// # Errors
     /// One sentence with the file and the reason.
     pub fn sinks(&self, place: &Place<'_>) -> Result<Vec<Box<dyn Sink>>, SinkError> {
-        let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+        self.each(place).into_iter().collect()
+    }
+
+    /// As [`sinks`](Self::sinks), each on its own.
+    pub(crate) fn each(&self, place: &Place<'_>) -> Vec<Opened> {
+        let mut sinks = Vec::new();
         for (index, format) in self.format.iter().enumerate() {
             // Said twice is once: two sinks would write one file.
             if !self.format.iter().take(index).any(|earlier| earlier == format) {
-                sinks.push(sink(*format, place)?);
+                sinks.push(sink(*format, place));
             }
         }
         if self.annotated_edf {
-            sinks.push(Box::new(AnnotatedSink::open(place, self.keep_identity)?));
+            let copy = AnnotatedSink::open(place, self.keep_identity);
+            sinks.push(copy.map(|copy| Box::new(copy) as Box<dyn Sink>));
         }
-        Ok(sinks)
+        sinks
     }
 }
 
-fn sink(format: Format, place: &Place<'_>) -> Result<Box<dyn Sink>, SinkError> {
+fn sink(format: Format, place: &Place<'_>) -> Opened {
     Ok(match format {
         Format::Parquet => Box::new(ParquetSink::open(place)?),
         Format::Numpy => Box::new(NumpySink::open(place)?),
@@ -150,6 +156,12 @@ fn sink(format: Format, place: &Place<'_>) -> Result<Box<dyn Sink>, SinkError> {
 
 /// Names of the copy that --annotated-edf makes.
 const ANNOTATED: [&str; 2] = ["annotated.edf", "annotated.bdf"];
+
+/// Names of all files that these arguments can ask for.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    let formats = Format::value_variants().iter().flat_map(|format| format.files());
+    formats.chain(&ANNOTATED).copied()
+}
 
 /// Whether two paths are one file.
 fn is_same(a: &Path, b: &Path) -> bool {

@@ -147,7 +147,7 @@ impl Array {
 
 impl Open {
     fn create(place: &ReplacedFile, width: usize) -> io::Result<Self> {
-        let mut open = Self { file: File::create(place.part())?, width, rows: 0 };
+        let mut open = Self { file: place.begin()?, width, rows: 0 };
         open.write_header()?;
         Ok(open)
     }

@@ -182,7 +182,7 @@ impl Table {
             // Floats of a network do not repeat.
             .set_dictionary_enabled(false)
             .build();
-        let file = File::create(self.place.part())?;
+        let file = self.place.begin()?;
         SerializedFileWriter::new(file, Arc::new(parse_message_type(&schema)?), properties.into())
     }
 

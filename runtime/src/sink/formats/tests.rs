@@ -139,7 +139,7 @@ fn every_file_of_stages_holds_the_night() {
         "hypnogram.yasa.csv",
         "events.tsv",
     ] {
-        let scoring = hypnogram::read(&dir.path().join(name)).expect(name);
+        let scoring = hypnogram::read(&dir.path().join(name), &Default::default()).expect(name);
         assert_eq!(scoring.epochs(), STAGES, "{name}");
     }
     let leftovers = fs::read_dir(dir.path()).expect("the folder").flatten();

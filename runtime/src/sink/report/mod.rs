@@ -29,12 +29,13 @@ use self::trends::Trends;
 use super::replace::ReplacedFile;
 use super::{Place, Sink, SinkError};
 use crate::event::{Event, Night};
+use crate::files;
 use crate::lights::LightsMark;
 use crate::staging::EPOCH_S;
 
 const FILE_NAME: &str = "report.html";
 const PDF: &str = "report.pdf";
-const PLOTS: &str = "plots";
+pub(crate) const PLOTS: &str = "plots";
 /// All pictures there may be.
 const NAMES: [&str; 7] =
     ["hypnogram", "hypnodensity", "spectrogram", "spo2", "heart-rate", "movement", "quality"];
@@ -89,7 +90,7 @@ impl ReportArgs {
         let pdf = place_of(place, place.out_dir, PDF)?;
         let plots = place.out_dir.join(PLOTS);
         for name in NAMES.iter().flat_map(|name| [format!("{name}.svg"), format!("{name}.png")]) {
-            if plots.exists() {
+            if std::fs::symlink_metadata(&plots).is_ok_and(|about| about.is_dir()) {
                 place_of(place, &plots, &name)?;
             }
         }
@@ -191,7 +192,7 @@ impl ReportSink {
                 Ok(None) => self.left_undone.push(no_font(file.path(), "no PDF")),
                 Err(reason) => {
                     // That of the live pass would stay beside the final page.
-                    let _ = std::fs::remove_file(file.path());
+                    let _ = files::remove(file.path());
                     self.left_undone.push(file.cannot_write(reason));
                 }
             }
@@ -205,7 +206,7 @@ impl ReportSink {
 
 /// Writes every picture; returns what could not be done without a font.
 fn write_plots(dir: &Path, figures: &[Figure]) -> Result<Option<SinkError>, SinkError> {
-    std::fs::create_dir_all(dir).map_err(|reason| SinkError::cannot_write(dir, reason))?;
+    files::make_folder_within(dir).map_err(|reason| SinkError::cannot_write(dir, reason))?;
     let painter = Painter::new();
     for figure in figures {
         let file = |ending: &str| ReplacedFile::reopen(dir, &format!("{}.{ending}", figure.name));
@@ -228,6 +229,22 @@ fn no_font(path: &Path, what: &str) -> SinkError {
 impl Sink for ReportSink {
     fn name(&self) -> String {
         self.out_dir.join(FILE_NAME).display().to_string()
+    }
+
+    fn move_to(&mut self, out_dir: &Path) -> Result<(), SinkError> {
+        [&mut self.page, &mut self.pdf]
+            .into_iter()
+            .flatten()
+            .for_each(|file| file.move_to(out_dir));
+        if let Some(plots) = &mut self.plots {
+            *plots = out_dir.join(PLOTS);
+        }
+        // Of a live session it is in the same folder.
+        if let Some(name) = self.recording.file_name() {
+            self.recording = out_dir.join(name);
+        }
+        self.out_dir = out_dir.to_owned();
+        Ok(())
     }
 
     fn take(&mut self, event: &Event) -> Result<(), SinkError> {

@@ -76,6 +76,8 @@ impl Flaw {
         match largest.filter(|(part, _)| *part >= MIN_PART) {
             Some((_, flaw)) => flaw,
             None if quality.line_noise > 0.0 => Flaw::LineNoise,
+            // Noise, which no other figure tells.
+            None if quality.masked > 0.0 => Flaw::OutOfRange,
             None => Flaw::None,
         }
     }

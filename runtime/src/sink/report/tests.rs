@@ -4,10 +4,11 @@ use sfm_models::{Modality, SleepStage};
 
 use super::*;
 use crate::event::{
-    ChannelLedger, ChannelPatch, ChannelQuality, ChannelUse, EpochQuality, EpochStatus, Gap,
-    OvernightRisk, Pass, SignalPatch, SleepEpoch, Started,
+    ApneaEstimate, ChannelLedger, ChannelPatch, ChannelQuality, ChannelUse, EpochQuality,
+    EpochStatus, Gap, OvernightRisk, Pass, SignalPatch, SleepEpoch, Started,
 };
 use crate::lights::{Lights, LightsMark};
+use crate::skip::skipped;
 use crate::statistics::SleepStatistics;
 
 pub(super) fn channel(
@@ -110,6 +111,8 @@ struct Bench {
     dir: tempfile::TempDir,
     sinks: Vec<Box<dyn Sink>>,
     lights: Lights,
+    risk: Option<OvernightRisk>,
+    apnea: Option<ApneaEstimate>,
 }
 
 impl Bench {
@@ -118,7 +121,7 @@ impl Bench {
         let recording = dir.path().join("study.edf");
         std::fs::write(&recording, "abc").expect("written");
         let sinks = Self::open(args, study, dir.path());
-        Bench { sinks, dir, lights: Lights::default() }
+        Bench { sinks, dir, lights: Lights::default(), risk: risk(), apnea: None }
     }
 
     fn open(args: &ReportArgs, study: &str, dir: &Path) -> Vec<Box<dyn Sink>> {
@@ -160,7 +163,8 @@ impl Bench {
         let (lights, missing) = (self.lights.clone(), started(Pass::Final).modalities_absent);
         let counted = lights.epochs(letters.len());
         let night = night(Pass::Final, &letters[counted.clone()]);
-        let night = Night { risk: risk(), lights, counted, missing, ..night };
+        let (risk, apnea) = (self.risk.clone(), self.apnea.clone());
+        let night = Night { risk, apnea, lights, counted, missing, ..night };
         self.take(&Event::Night(Box::new(night)));
     }
 
@@ -178,7 +182,7 @@ fn report(letters: &str) -> String {
 /// A bench whose reports are PDF too; `None` where the machine has no font.
 fn with_pdf(study: &str) -> Option<Bench> {
     if Painter::new().is_none() {
-        println!("skipped: PDF (no font is installed)");
+        skipped("fonts", "PDF: no font is installed");
         return None;
     }
     Some(Bench::new(&ReportArgs { report_pdf: true, ..Default::default() }, study))
@@ -329,6 +333,24 @@ fn hazards_are_withheld_where_two_modalities_are_missing() {
 }
 
 #[test]
+fn apnea_is_shown_where_hazards_are_not() {
+    let apnea = ApneaEstimate { ahi_5: 0.75, ahi_15: 0.25, severity: [0.25; 4], tokens: 9 };
+    for risk in [None, risk()] {
+        let mut bench = Bench::new(&ReportArgs::default(), "study");
+        (bench.risk, bench.apnea) = (risk.clone(), Some(apnea.clone()));
+        bench.passes(&eight_hours(), &eight_hours(), &started);
+        let html = bench.html();
+        assert_eq!(html.contains("Relative hazards</h2>"), risk.is_some());
+        assert!(html.contains("at least 5/h 75 % likely, of at least 15/h 25 %"));
+    }
+    // Of a night that says too little, neither.
+    let mut bench = Bench::new(&ReportArgs::default(), "study");
+    bench.apnea = Some(apnea);
+    bench.passes("WW22", "WW22", &started);
+    assert!(!bench.html().contains("Sleep apnea by the network"));
+}
+
+#[test]
 fn what_changed_between_the_passes_is_counted() {
     let mut bench = Bench::new(&ReportArgs::default(), "study");
     let letters = eight_hours();
@@ -345,7 +367,7 @@ fn statistics_count_from_lights_off_to_lights_on() {
         marks: [(300.0, false), (28_500.0, true)]
             .map(|(onset_s, is_on)| LightsMark { onset_s, is_on })
             .to_vec(),
-        unread: None,
+        notes: vec![],
     };
     bench.passes(&eight_hours(), &eight_hours(), &started);
     let html = bench.html();
@@ -394,7 +416,7 @@ fn plots_are_pictures_that_other_programs_open() {
         assert!(plots.join(format!("{name}.svg")).exists(), "{name}");
     }
     if Painter::new().is_none() {
-        println!("skipped: PNG (no font is installed)");
+        skipped("fonts", "PNG: no font is installed");
         let left_undone = bench.sinks[0].finish().expect_err("said once");
         assert!(left_undone.to_string().contains("no font"));
         return;

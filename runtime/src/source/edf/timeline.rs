@@ -2,14 +2,13 @@
 
 use std::io::{Read, Seek};
 
+use crate::edf::onset::{Basis, Place, TOLERANCE_S, contradicted, each_place, first_onset_s};
 use crate::edf::{Continuity, EdfError, RecordReader};
 
-/// Records closer than this to where the last ended are contiguous, seconds: recorders round
-/// onsets, and their clocks drift against the samples.
-const ONSET_TOLERANCE_S: f64 = 0.002;
-/// A record placed further from the first than this has a damaged onset, seconds (7 days). Time
-/// without samples costs as many epochs as time with them.
-const MAX_ONSET_S: f64 = 7.0 * 86_400.0;
+/// Longer than any recording, seconds (8 days): memory and work grow with it.
+const MAX_RECORDING_S: f64 = 8.0 * 86_400.0;
+/// More holes than any recording has.
+const MAX_STRETCHES: usize = 1 << 20;
 /// How the equipment of our own recordings begins.
 const OUR_EQUIPMENT: &str = "sfm-stream";
 
@@ -36,23 +35,36 @@ impl Timeline {
         reader: &mut RecordReader<R>,
         warnings: &mut Vec<String>,
     ) -> Result<Timeline, EdfError> {
-        let first_onset = reader.record_onset_s(0)?;
+        let first_onset = first_onset_s(reader)?;
         if reader.header().timekeeper().is_some() && first_onset.is_none() {
             warnings.push("the first record has no onset; 0 s is taken".into());
         }
-        let first_sample_s = first_onset.filter(|s| s.abs() < MAX_ONSET_S).unwrap_or_default();
-        if reader.header().continuity == Continuity::Discontinuous
-            && reader.header().timekeeper().is_some()
-        {
-            return Timeline::scan(reader, first_sample_s, warnings);
+        let first_sample_s = first_onset.unwrap_or_default();
+        let is_scanned = reader.header().continuity == Continuity::Discontinuous
+            && reader.header().timekeeper().is_some();
+        let timeline = match is_scanned {
+            true => Timeline::scan(reader, first_sample_s, warnings)?,
+            false => Timeline::contiguous(reader, first_sample_s, warnings)?,
+        };
+        if timeline.duration_s > MAX_RECORDING_S {
+            let days = |seconds: f64| seconds / 86_400.0;
+            return Err(EdfError::Excess(format!(
+                "{:.1} days, over the limit of {}; cut it into nights",
+                days(timeline.duration_s),
+                days(MAX_RECORDING_S)
+            )));
         }
+        Ok(timeline)
+    }
+
+    /// Records without holes; says so where the last one's onset does not fit.
+    fn contiguous<R: Read + Seek>(
+        reader: &mut RecordReader<R>,
+        first_sample_s: f64,
+        warnings: &mut Vec<String>,
+    ) -> Result<Timeline, EdfError> {
         let record_duration_s = reader.header().record_duration_s;
         let record_count = reader.header().record_count;
-        let timeline = Timeline {
-            first_sample_s,
-            stretches: vec![Stretch { first_record: 0, start_s: 0.0 }],
-            duration_s: record_count as f64 * record_duration_s,
-        };
         let last = record_count.saturating_sub(1);
         if let Some(onset_s) = reader.record_onset_s(last)? {
             let late_s = onset_s - first_sample_s - last as f64 * record_duration_s;
@@ -62,7 +74,11 @@ impl Timeline {
                 ));
             }
         }
-        Ok(timeline)
+        Ok(Timeline {
+            first_sample_s,
+            stretches: vec![Stretch { first_record: 0, start_s: 0.0 }],
+            duration_s: record_count as f64 * record_duration_s,
+        })
     }
 
     /// Reads every record's onset.
@@ -71,47 +87,29 @@ impl Timeline {
         first_sample_s: f64,
         warnings: &mut Vec<String>,
     ) -> Result<Timeline, EdfError> {
-        let record_duration_s = reader.header().record_duration_s;
+        let (records, record_s) = (reader.header().record_count, reader.header().record_duration_s);
         let mut stretches = vec![Stretch { first_record: 0, start_s: 0.0 }];
-        let (mut follows_s, mut duration_s) = (0.0, 0.0_f64);
-        let (mut unknown, mut holes, mut hole_s) = (0_u64, 0_u64, 0.0);
-        let (mut overlaps, mut overlap_s) = (0_u64, 0.0);
-        for record in 0..reader.header().record_count {
-            let onset = reader.record_onset_s(record)?.map(|onset| onset - first_sample_s);
-            let onset = onset.filter(|s| s.abs() < MAX_ONSET_S);
-            unknown += u64::from(onset.is_none());
-            let mut start_s = onset.unwrap_or(follows_s);
-            if (start_s - follows_s).abs() <= ONSET_TOLERANCE_S {
-                start_s = follows_s;
-            } else {
-                stretches.push(Stretch { first_record: record, start_s });
+        let mut found = Found::default();
+        let mut follows_s = 0.0;
+        each_place(reader, records, first_sample_s, |place| {
+            if place.start_s != follows_s {
+                stretches.push(Stretch { first_record: place.record, start_s: place.start_s });
             }
-            if start_s > duration_s + ONSET_TOLERANCE_S {
-                holes += 1;
-                hole_s += start_s - duration_s;
-            } else if start_s < duration_s - ONSET_TOLERANCE_S {
-                overlaps += 1;
-                overlap_s += (duration_s - start_s).min(record_duration_s);
+            if stretches.len() > MAX_STRETCHES {
+                return Err(EdfError::Excess(format!(
+                    "over {MAX_STRETCHES} holes; export it again"
+                )));
             }
-            follows_s = start_s + record_duration_s;
-            duration_s = duration_s.max(follows_s);
-        }
-        if unknown > 0 {
-            warnings
-                .push(format!("{unknown} record(s) without an onset; taken to follow the last"));
-        }
+            found.note(place, record_s);
+            follows_s = place.start_s + record_s;
+            Ok(())
+        })?;
         // In a recording of ours holes are what happened in the night and not odd; the gaps tell of
         // them, as they did live.
-        let ours = reader.header().equipment.starts_with(OUR_EQUIPMENT);
-        if holes > 0 && !ours {
-            warnings.push(format!("{holes} hole(s) in the recording, {hole_s:.1} s in all"));
-        }
-        if overlaps > 0 {
-            warnings.push(format!(
-                "{overlaps} record(s) overlap earlier ones; {overlap_s:.1} s of them dropped"
-            ));
-        }
-        Ok(Timeline { first_sample_s, stretches, duration_s })
+        let is_ours = reader.header().equipment.starts_with(OUR_EQUIPMENT);
+        let recorded_s = records as f64 * record_s;
+        found.tell(is_ours && found.hole_s <= recorded_s, warnings);
+        Ok(Timeline { first_sample_s, stretches, duration_s: found.end_s })
     }
 
     /// Index of a record's first sample on a channel's time axis.
@@ -121,5 +119,50 @@ impl Timeline {
         // Rounded once per stretch, so that rounding cannot open gaps between its records.
         let stretch_start = (stretch.start_s * rate_hz).round() as i64;
         stretch_start + (record - stretch.first_record) as i64 * samples_per_record as i64
+    }
+}
+
+/// What is odd about the records' places.
+#[derive(Debug, Default)]
+struct Found {
+    /// Behind the latest sample, seconds.
+    end_s: f64,
+    unsaid: u64,
+    contradicted: u64,
+    holes: u64,
+    hole_s: f64,
+    overlaps: u64,
+    overlap_s: f64,
+}
+
+impl Found {
+    fn note(&mut self, place: Place, record_s: f64) {
+        self.unsaid += u64::from(place.basis == Basis::Unsaid);
+        self.contradicted += u64::from(place.basis == Basis::Contradicted);
+        let start_s = place.start_s;
+        if start_s > self.end_s + TOLERANCE_S {
+            self.holes += 1;
+            self.hole_s += start_s - self.end_s;
+        } else if start_s < self.end_s - TOLERANCE_S {
+            self.overlaps += 1;
+            self.overlap_s += (self.end_s - start_s).min(record_s);
+        }
+        self.end_s = self.end_s.max(start_s + record_s);
+    }
+
+    fn tell(&self, holes_are_usual: bool, warnings: &mut Vec<String>) {
+        let Found { unsaid, holes, hole_s, overlaps, overlap_s, .. } = self;
+        if *unsaid > 0 {
+            warnings.push(format!("{unsaid} record(s) without an onset; taken to follow the last"));
+        }
+        warnings.extend(contradicted(self.contradicted));
+        if *holes > 0 && !holes_are_usual {
+            warnings.push(format!("{holes} hole(s) in the recording, {hole_s:.1} s in all"));
+        }
+        if *overlaps > 0 {
+            warnings.push(format!(
+                "{overlaps} record(s) overlap earlier ones; {overlap_s:.1} s of them dropped"
+            ));
+        }
     }
 }

@@ -129,24 +129,35 @@ export class BedView {
 
   /** Read out when a sensor, a kind of signals or the session's health goes or comes back. */
   trouble(state) {
-    const down = state.session.links?.devices.filter((device) => !device.up) ?? [];
+    const down = state.session.links?.devices.filter((device) => !panels.deviceState(device)[1]) ?? [];
     const health = state.session.health?.status ?? "ok";
-    const now = [...down.map((device) => `sensor ${shortId(device.device)} down`), ...state.lost.map((modality) => `no signal: ${modality}`),
+    // Without seconds, which would be read out again and again.
+    const word = (device) => (device.up ? "sends no samples" : "down");
+    const now = [...down.map((device) => `sensor ${shortId(device.device)} ${word(device)}`), ...state.lost.map((modality) => `no signal: ${modality}`),
       ...(health === "ok" || down.length ? [] : [`session ${health}`])].join(", ");
     if (now === (this.troubled ?? "")) return;
     this.troubled = now;
     say(this.parts.trouble, now ? `Attention: ${now}.` : "All signals are back.");
   }
 
+  /** Why the session fails, if it does: the worst comes first. */
+  failing() {
+    const health = this.state?.session.health;
+    // Without seconds, which would be read out again and again.
+    return health?.status === "failing" ? health.reasons[0].replace(/ for \d+ s$/, "") : undefined;
+  }
+
   /** What everybody has to see first. */
   banner() {
     const { banner } = this.parts;
+    const failing = this.state?.stretch === "ended" ? undefined : this.failing();
     const text = this.link === "down" ? "No connection. What is shown is not the present."
       : this.link === "absent" ? "This bed is not there at the moment."
         : this.state?.stretch === "ended" ? `Over: ${this.state.ended}. What is shown stays.`
+          : failing ? `Failing: ${failing}.`
           : this.state?.stretch === "final" ? "The final pass runs over the whole recording; stages may change." : "";
     banner.hidden = !text;
-    banner.classList.toggle("over", this.link !== "down" && this.link !== "absent");
+    banner.classList.toggle("over", this.link !== "down" && this.link !== "absent" && !failing);
     say(banner, text);
   }
 

@@ -23,7 +23,7 @@ export function probabilities(root, epoch) {
   });
 }
 
-const FAULTS = { missing: "missing", flat: "flat", clipped: "clipped", implausible: "implausible", line_noise: "line noise" };
+const FAULTS = { missing: "missing", flat: "flat", clipped: "clipped", implausible: "implausible", line_noise: "line noise", masked: "not used" };
 
 export function quality({ quality: figures, issues }, state, epoch) {
   const sound = state.quality?.sound ?? (epoch ? 1 : null);
@@ -41,6 +41,15 @@ export function quality({ quality: figures, issues }, state, epoch) {
   if (lines.length > 8) shown.push(`and ${lines.length - 8} more channels`);
   refill(issues, shown, () => (shown.length ? shown : epoch ? ["No channel has a fault."] : [])
     .map((line) => h("li", { className: shown.length ? "bad" : "" }, line)));
+}
+
+const SILENT_S = 10; // as in /healthz
+
+/** How a device is, and whether that is well. */
+export function deviceState(device) {
+  if (device.ended) return ["ended", true];
+  if (!device.up) return ["down", false];
+  return device.sample_age_s >= SILENT_S ? [`no samples for ${span(Math.floor(device.sample_age_s))}`, false] : ["up", true];
 }
 
 /** Clock and samples of a device. */
@@ -71,9 +80,12 @@ export function links(root, state) {
       parts.push(...health.reasons.map((reason) => h("p", { className: "bad" }, reason)));
     }
     if (!known?.devices.length) return [...parts, h("p", {}, "No sensor has come yet.")];
-    parts.push(h("ul", { className: "devices" }, ...known.devices.map((device) => h("li", {},
-      h("span", { className: device.up ? "good" : "bad" }, device.up ? "✓ " : "⚠ "), `Sensor ${shortId(device.device)}: `,
-      h("span", { className: device.up ? "good" : "bad" }, device.up ? "up" : "down"), h("br"), deviceFigures(device)))));
+    parts.push(h("ul", { className: "devices" }, ...known.devices.map((device) => {
+      const [words, well] = deviceState(device);
+      const className = well ? "good" : "bad";
+      return h("li", {}, h("span", { className }, well ? "✓ " : "⚠ "), `Sensor ${shortId(device.device)}: `,
+        h("span", { className }, words), h("br"), deviceFigures(device));
+    })));
     parts.push(h("p", { className: "note" }, `${known.damaged_frames} damaged frames, ${known.dropped_blocks} blocks dropped here`));
     return parts;
   });

@@ -5,16 +5,16 @@ use std::path::Path;
 
 use serde::Serialize;
 use sfm_models::{Bundle, SleepStage};
+use sfm_runtime::montage::escaped;
 
 use super::run_failure;
 use super::staging::{StagingArgs, say_stages};
 use crate::cli::{FAILED, Failure, REFUSED, named, say};
-use crate::data::{labels, study_id};
+use crate::data::study_id;
 use crate::evaluate::outputs;
 use crate::evaluate::replay::{Hypnograms, Replay};
 use crate::evaluate::stages::{self, Recording, StageFigures};
 use crate::evaluate::staging::{EPOCH_TOKENS, epoch_stage};
-use crate::finetune::staging::stages_path;
 
 /// Stages recordings with `bundle` in both passes.
 pub fn of_bundle(args: &StagingArgs, bundle: &Path, edf: &Path) -> Result<(), Failure> {
@@ -60,11 +60,16 @@ fn live_against_final(
     let mut sets: [Vec<Recording>; 3] = Default::default();
     let (mut epochs, mut changed) = (0_usize, [0_usize; 2]);
     let mut failed = Vec::new();
+    let folder = args.stages.folder();
     for path in &paths {
         let staged = hypnograms(path).and_then(|hypnograms| {
             let tokens = EPOCH_TOKENS * hypnograms.last.len();
-            let stages = labels::stages(&stages_path(&args.stages, path), tokens);
-            Ok((stages.map_err(|e| e.to_string())?, hypnograms))
+            let file = folder.find(path).map_err(|e| e.to_string())?;
+            let missing = || format!("{}: no scoring of {path} in it", folder.path.display());
+            let scored = folder.read(&file.ok_or_else(missing)?, tokens);
+            let scored = scored.map_err(|e| e.to_string())?;
+            scored.warnings.iter().for_each(|text| eprintln!("note: {}", escaped(text)));
+            Ok((scored.stages, hypnograms))
         });
         let (truth, h) = match staged {
             Ok(staged) => staged,

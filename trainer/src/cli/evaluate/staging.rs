@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Common, failure, fits, live, run_failure, tell};
+use crate::cli::stages::StagesArgs;
 use crate::cli::{Failure, say};
 use crate::evaluate::stages::{self, Recording, StageFigures};
 use crate::evaluate::staging::{epochs_of, night_logits};
@@ -20,9 +21,8 @@ use crate::run::BEST;
 pub struct StagingArgs {
     #[command(flatten)]
     pub(super) common: Common,
-    /// Folder of scored stages: <cohort>/<id>.csv or <id>.csv.
-    #[arg(long, value_name = "DIR")]
-    pub(super) stages: PathBuf,
+    #[command(flatten)]
+    pub(super) stages: StagesArgs,
     /// Only with all modalities, not with each of the 15 subsets.
     #[arg(long)]
     no_subsets: bool,
@@ -58,7 +58,8 @@ pub fn run(args: &StagingArgs) -> Result<(), Failure> {
     let (about, stager) =
         read_stager::<Flex>(&common.run()?.join(BEST), &device).map_err(run_failure)?;
     let paths = common.recordings(None)?;
-    let scored = Scored::read(common.embeddings()?, &args.stages, &paths).map_err(failure)?;
+    let scored =
+        Scored::read(common.embeddings()?, &args.stages.folder(), &paths).map_err(failure)?;
     tell(&scored.nights);
     fits(&about, &scored.nights)?;
     let report = common.report()?;

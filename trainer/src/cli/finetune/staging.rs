@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Common, Job, failure, people, tell};
+use crate::cli::stages::StagesArgs;
 use crate::cli::{Failure, say};
 use crate::device::DeviceJob;
 use crate::finetune::FinetuneError;
@@ -18,9 +19,8 @@ use crate::run::{BEST, StopFlag};
 pub struct StagingArgs {
     #[command(flatten)]
     common: Common,
-    /// Folder of scored stages: <cohort>/<id>.csv or <id>.csv.
-    #[arg(long, value_name = "DIR")]
-    stages: PathBuf,
+    #[command(flatten)]
+    stages: StagesArgs,
     /// Age, sex and subject: no subject may be in two parts of the split.
     #[arg(long, value_name = "CSV")]
     demographics: Option<PathBuf>,
@@ -33,8 +33,8 @@ pub fn run(args: StagingArgs) -> Result<(), Failure> {
     common.override_fit(&mut recipe.fit);
     let people = args.demographics.as_deref().map(people).transpose()?;
     let split = common.split(people.as_ref())?;
-    let read =
-        |part: &[String]| Scored::read(&common.embeddings, &args.stages, part).map_err(failure);
+    let stages = args.stages.folder();
+    let read = |part: &[String]| Scored::read(&common.embeddings, &stages, part).map_err(failure);
     let (train, validation) = (read(&split.train)?, read(&split.validation)?);
     recipe.check(train.nights.embed_dim()).map_err(|e| common.refuse("staging", e))?;
     tell("train", &train.nights);

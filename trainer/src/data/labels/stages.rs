@@ -1,143 +1,132 @@
-//! Stages by token: `Start,Stop,StageName,StageNumber`, seconds. A row may span one token or the
-//! whole night; a token has the stage of the row that its middle lies in.
+//! Stages by token, of a folder of scorings in any format that `sfm-stream score` reads; the reader
+//! is the same. A token has the stage that its middle lies in.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use sfm_models::SleepStage;
+use sfm_runtime::hypnogram::agreement::epochs_of_another_length;
+use sfm_runtime::hypnogram::{self, ReadOptions, Timing};
 
-use super::{Table, shown};
-use crate::data::DataError;
+use crate::data::{DataError, study_id};
 
 /// Seconds of one token.
 pub const TOKEN_S: f64 = 5.0;
 /// Tokens of a 30-s epoch: stages and signals that differ by more do not end together.
 const EPOCH_TOKENS: usize = 6;
-/// 7 days, as everywhere.
-const MAX_S: f64 = 7.0 * 86_400.0;
+/// Endings of files that lie beside scorings and are none.
+const OTHER_ENDINGS: [&str; 6] = ["hdf5", "json", "svg", "pdf", "png", "md"];
 
 /// A recording's scored stages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hypnogram {
     /// One a token; `None` where it was not scored, or scored as unknown.
     pub stages: Vec<Option<SleepStage>>,
-    /// What the user should know, one sentence.
-    pub warning: Option<String>,
+    /// What the user should know, one sentence each.
+    pub warnings: Vec<String>,
 }
 
-/// The stage of each of a recording's `tokens`, `None` where there is none.
-///
-/// # Errors
-/// As [`hypnogram`].
-pub fn stages(path: &Path, tokens: usize) -> Result<Vec<Option<SleepStage>>, DataError> {
-    hypnogram(path, tokens).map(|hypnogram| hypnogram.stages)
+/// A folder of scorings, named after their recordings.
+#[derive(Debug, Clone)]
+pub struct StageFolder {
+    /// The folder.
+    pub path: PathBuf,
+    /// What its files do not say.
+    pub options: ReadOptions,
 }
 
-/// The stages of a recording of `tokens` 5-s tokens. Where file and recording differ in length, the
-/// shorter counts: tokens behind the file's end have no stage. By more than an epoch, it warns.
-///
-/// # Errors
-/// [`DataError`] with the line: a stage that is unknown, or whose name and number differ; times
-/// that are none, or that lie before the end of the row above; a file without rows.
-pub fn hypnogram(path: &Path, tokens: usize) -> Result<Hypnogram, DataError> {
-    let mut table = Table::open(path)?;
-    let start = table.column("Start")?;
-    let stop = table.column("Stop")?;
-    let (name, number) = (table.find("StageName"), table.find("StageNumber"));
-    if name.is_none() && number.is_none() {
-        table.column("StageName")?;
-    }
-    let mut stages = vec![None; tokens];
-    let mut end_s = 0.0;
-    let mut rows = 0_u64;
-    while table.next()? {
-        rows += 1;
-        let (from_s, to_s) = (time(&table, start)?, time(&table, stop)?);
-        if to_s < from_s {
-            return Err(table.refuse(format!("stops at {to_s} s, before it starts at {from_s} s")));
+impl StageFolder {
+    /// The scoring of `recording` (`<cohort>/<id>.hdf5`): `<cohort>/<id>.csv` or `<id>.csv`; else the
+    /// one file there whose name is the id or begins with it (`<id>-nsrr.xml`, `<id>.annot`).
+    ///
+    /// # Errors
+    /// [`DataError::Refused`] if there is more than one.
+    pub fn find(&self, recording: &str) -> Result<Option<PathBuf>, DataError> {
+        let recording = Path::new(recording);
+        let id = study_id(recording);
+        let below = recording.parent().map(|parent| self.path.join(parent));
+        for folder in below.into_iter().chain([self.path.clone()]) {
+            let usual = folder.join(format!("{id}.csv"));
+            if usual.is_file() {
+                return Ok(Some(usual));
+            }
+            let found = named_after(&folder, &id);
+            match &found[..] {
+                [] => {}
+                [one] => return Ok(Some(one.clone())),
+                [one, other, ..] => {
+                    let other = other.file_name().unwrap_or_default().to_string_lossy();
+                    let reason =
+                        format!("{other} is a scoring of the same recording; leave one there");
+                    return Err(DataError::refused(one, reason));
+                }
+            }
         }
-        if from_s < end_s - TOKEN_S / 2.0 {
-            let reason = format!("starts at {from_s} s, before the row above ends at {end_s} s");
-            return Err(table.refuse(reason));
+        Ok(None)
+    }
+
+    /// The stages of a recording of `tokens` 5-s tokens, from its scoring. Where the two differ in
+    /// length, the shorter counts: tokens behind the scoring's end have no stage. By more than an
+    /// epoch, it warns.
+    ///
+    /// # Errors
+    /// [`DataError`] with the line, as [`hypnogram::read`]; epochs whose length is not known and is
+    /// not 30 s.
+    pub fn read(&self, path: &Path, tokens: usize) -> Result<Hypnogram, DataError> {
+        let scoring = hypnogram::read(path, &self.options)
+            .map_err(|e| DataError::refused(e.path(), e.reason()))?;
+        let night_s = tokens as f64 * TOKEN_S;
+        if let Some(reason) = epochs_of_another_length(&scoring, night_s, "--epoch-s") {
+            return Err(DataError::refused(path, reason));
         }
-        end_s = to_s;
-        let stage = stage(&table, name, number)?;
-        let token = |s: f64| ((s / TOKEN_S - 0.5).ceil().max(0.0) as usize).min(tokens);
-        stages[token(from_s)..token(to_s)].fill(stage);
+        let stages = (0..tokens).map(|token| scoring.at((token as f64 + 0.5) * TOKEN_S)).collect();
+        let mut warnings = scoring.warnings.clone();
+        if let Some(code) = scoring.code.as_ref().filter(|code| code.is_assumed) {
+            warnings.push(format!("its numbers are taken as {}'s; else give --codes", code.name));
+        }
+        match scoring.timing {
+            Timing::Clock => {
+                warnings.push("its first row is taken as the start of the recording".into());
+            }
+            Timing::RowNumber => {
+                warnings
+                    .push("it has no times: its first value is taken as the first epoch".into());
+            }
+            Timing::Seconds | Timing::EpochNumber => {}
+        }
+        let end_s = scoring.span_s().1;
+        let scored = (end_s / TOKEN_S).round() as usize;
+        if scored.abs_diff(tokens) > EPOCH_TOKENS {
+            warnings.push(format!(
+                "scored for {end_s} s, but the recording has {night_s} s; the shorter counts"
+            ));
+        }
+        let warnings = warnings.iter().map(|text| format!("{}: {text}", path.display())).collect();
+        Ok(Hypnogram { stages, warnings })
     }
-    if rows == 0 {
-        return Err(DataError::refused(path, "has no row below its header; score it again"));
-    }
-    let scored = (end_s / TOKEN_S).round() as usize;
-    let warning = (scored.abs_diff(tokens) > EPOCH_TOKENS).then(|| {
-        format!(
-            "{}: scored for {end_s} s, but the recording has {} s; the shorter counts",
-            path.display(),
-            tokens as f64 * TOKEN_S
-        )
-    });
-    Ok(Hypnogram { stages, warning })
 }
 
-fn time(table: &Table, column: usize) -> Result<f64, DataError> {
-    match table.number(column)? {
-        Some(s) if (0.0..=MAX_S).contains(&s) => Ok(s),
-        Some(s) => Err(table.refuse(format!("{s} s is no time in a recording"))),
-        None => Err(table.refuse("a time is missing")),
-    }
-}
-
-/// The row's stage, where name and number say the same.
-fn stage(
-    table: &Table,
-    name: Option<usize>,
-    number: Option<usize>,
-) -> Result<Option<SleepStage>, DataError> {
-    let named = match name {
-        Some(column) => Some(by_name(table.text(column)).ok_or_else(|| {
-            let text = shown(table.text(column));
-            let known = "use Wake, N1, N2, N3, REM or Unknown";
-            table.refuse(format!("'{text}' is no stage; {known}"))
-        })?),
-        None => None,
+/// Files in `folder` that an id names, sorted. A recording of its own name counts only where there
+/// is nothing else: it may hold its stages as annotations.
+fn named_after(folder: &Path, id: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let is_after = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        let is_other = OTHER_ENDINGS.contains(&ending.as_str());
+        let rest = name.strip_prefix(id);
+        !is_other
+            && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-', '_', ' ']))
     };
-    let numbered = match number {
-        Some(column) => Some(by_number(table.number(column)?).ok_or_else(|| {
-            let text = shown(table.text(column));
-            table.refuse(format!("'{text}' is no stage's number; use 0 to 4, or -1 for Unknown"))
-        })?),
-        None => None,
+    let paths = entries.flatten().map(|entry| entry.path());
+    let mut found: Vec<PathBuf> = paths.filter(|path| is_after(path) && path.is_file()).collect();
+    found.sort();
+    let is_recording = |path: &PathBuf| {
+        let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        matches!(ending.as_str(), "edf" | "bdf" | "rec") && study_id(path) == id
     };
-    match (named, numbered) {
-        (Some(a), Some(b)) if a != b => {
-            Err(table.refuse("StageName and StageNumber say different stages; correct one of them"))
-        }
-        (Some(stage), _) | (None, Some(stage)) => Ok(stage),
-        (None, None) => Ok(None),
+    if found.iter().any(|path| !is_recording(path)) {
+        found.retain(|path| !is_recording(path));
     }
-}
-
-/// AASM names, those of EDF+ annotations, and R&K's stage 4, which AASM counts as N3.
-fn by_name(text: &str) -> Option<Option<SleepStage>> {
-    const PREFIX: &str = "sleep stage ";
-    let text = text.to_ascii_lowercase();
-    Some(match text.strip_prefix(PREFIX).unwrap_or(&text) {
-        "wake" | "w" => Some(SleepStage::Wake),
-        "n1" => Some(SleepStage::N1),
-        "n2" => Some(SleepStage::N2),
-        "n3" | "n4" => Some(SleepStage::N3),
-        "rem" | "r" => Some(SleepStage::Rem),
-        "unknown" | "unscored" | "artifact" | "movement" | "?" => None,
-        _ => return None,
-    })
-}
-
-/// The reference's numbers, in the order of the staging head's classes.
-fn by_number(number: Option<f64>) -> Option<Option<SleepStage>> {
-    match number {
-        None | Some(-1.0) => Some(None),
-        Some(n) if n >= 0.0 && n.fract() == 0.0 => {
-            SleepStage::ALL.get(n as usize).map(|&s| Some(s))
-        }
-        Some(_) => None,
-    }
+    found
 }

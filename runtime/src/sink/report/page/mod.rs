@@ -72,7 +72,8 @@ impl Page<'_> {
                     (statistics::section(text, self.night, self.record.scored))
                     (self.agreement())
                     (evidence::channels(self, started))
-                    (outlook::section(self, started))
+                    (outlook::hazards(self, started))
+                    (outlook::apnea(self, started))
                     (self.notes())
                     (evidence::provenance(self, started))
                 }

@@ -1,6 +1,6 @@
-//! What the network says beyond stages: relative hazards and apnea. The one section that a reader
-//! may take for more than it is, so it says what it is first, and is not there at all where the
-//! night is no ground for it.
+//! What the network says beyond stages: relative hazards and apnea. The two sections that a reader
+//! may take for more than they are, so they say what they are first, and are not there at all where
+//! the night is no ground for them. Apnea needs neither age nor sex nor a cohort, as hazards do.
 
 use maud::{Markup, html};
 
@@ -10,8 +10,26 @@ use crate::event::Started;
 use crate::hazards::{self, Hazard, NoGround, Withheld};
 use crate::montage::escaped;
 
-/// The section, or nothing.
-pub(super) fn section(page: &Page<'_>, started: &Started) -> Markup {
+/// The section of apnea, or nothing.
+pub(super) fn apnea(page: &Page<'_>, started: &Started) -> Markup {
+    let text = page.text;
+    let shown = page.night.apnea.as_ref().filter(|_| page.night.is_ground().is_ok());
+    let Some(apnea) = shown else { return html! {} };
+    let percent = |part: f32| format!("{:.0} %", 100.0 * part);
+    let [none, mild, moderate, severe] = apnea.severity.map(percent);
+    let (five, fifteen) = (percent(apnea.ahi_5), percent(apnea.ahi_15));
+    let figures = [&five, &fifteen, &none, &mild, &moderate, &severe].map(String::as_str);
+    html! {
+        section aria-labelledby="apnea" {
+            h2 id="apnea" { (text.apnea) }
+            p { (fill(text.apnea_said, &figures)) }
+            @if let Some(caution) = &started.caution { p.caution { (escaped(caution)) } }
+        }
+    }
+}
+
+/// The section of hazards, or nothing.
+pub(super) fn hazards(page: &Page<'_>, started: &Started) -> Markup {
     let text = page.text;
     let Ok((hazards, all)) = hazards::highest(page.night) else { return html! {} };
     let lead = fill(text.risk_lead, &[&hazards.len().to_string(), &all.to_string()]);
@@ -31,12 +49,6 @@ pub(super) fn section(page: &Page<'_>, started: &Started) -> Markup {
                 } }
                 tbody { @for hazard in &hazards { (row(page, hazard)) } }
             } }
-            @if let Some(apnea) = &page.night.apnea {
-                @let percent = |part: f32| format!("{:.0} %", 100.0 * part);
-                @let [none, mild, moderate, severe] = apnea.severity.map(percent);
-                h3 { (text.apnea) }
-                p { (fill(text.apnea_said, &[&percent(apnea.ahi_5), &percent(apnea.ahi_15), &none, &mild, &moderate, &severe])) }
-            }
         }
     }
 }
