@@ -113,6 +113,10 @@ fn what_cannot_be_known_is_refused_with_what_to_do() {
         let figures = figures(&bench, reference, more);
         assert_eq!((&figures["accuracy"], &figures["epochs"]), (&1.0.into(), &40.into()));
     }
+    let unused = figures(&bench, "s11.edf", "--codes rk --epoch-s 20 --run-epoch-s 20");
+    for option in ["--codes is not used", "--epoch-s is not used", "--run-epoch-s is not used"] {
+        assert!(unused["warnings"].to_string().contains(option), "{unused}");
+    }
     let pairs = figures(&bench, "s05.txt", "--codes 0=W,1=N1,2=N2,3=N3,5=R");
     assert_eq!(pairs["accuracy"], 1.0);
     let open = figures(&bench, "s11.edf", "");

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::session_place::LOCK;
+use super::session_place::{LOCK, is_too_long};
 use crate::journal::{Journal, JournalWindow};
 use crate::link::saved::SavedSession;
 use crate::recorder::{FolderMaker, SessionFolder, Unrecorded};
@@ -32,6 +32,10 @@ pub(super) fn next_folder(folder: &SessionFolder, start_utc_ms: i64) -> FolderMa
                 1 => first.clone(),
                 _ => PathBuf::from(format!("{}-{name}", first.display())),
             };
+            if is_too_long(&path) {
+                let path = path.display();
+                return Err(format!("{path}: the name is longer than the file system allows"));
+            }
             if !is_free(&path, start_utc_ms) {
                 continue;
             }

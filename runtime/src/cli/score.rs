@@ -36,7 +36,8 @@ pub(super) fn run(args: &ScoreArgs) -> Result<(), Failure> {
     let alignment = Alignment::of(&reference, &run, args.offset_s);
     let agreement = Agreement::of(&reference, &run, alignment)
         .map_err(|reason| Failure::input(format!("{}: {reason}", files[0])))?;
-    let compared = Compared { reference, run, agreement };
+    let unused = unused_options(args, &reference, &run);
+    let compared = Compared { reference, run, agreement, unused };
     if compared.agreement.confusion.total() == 0 {
         return Err(Failure::input(compared.nothing_in_common(&files)));
     }
@@ -89,11 +90,44 @@ fn offset(alignment: &Alignment) -> String {
     }
 }
 
+/// Options that have no effect on these files, one sentence each.
+fn unused_options(args: &ScoreArgs, reference: &Scoring, run: &Scoring) -> Vec<String> {
+    let has_epochs = |scoring: &Scoring, s: f64| scoring.epoch.is_some_and(|epoch| epoch.s == s);
+    let has_numbers = |scoring: &Scoring| scoring.code.is_some();
+    let mut unused = Vec::new();
+    let mut check = |option: &str, is_used: bool| {
+        let reason = match option.ends_with("codes") {
+            true => "no stage there is a bare number",
+            false => "the files say how long their epochs are",
+        };
+        if !is_used {
+            unused.push(format!("{option} is not used: {reason}"));
+        }
+    };
+    if args.codes.is_some() {
+        let is_runs = args.run_codes.is_none() && has_numbers(run);
+        check("--codes", has_numbers(reference) || is_runs);
+    }
+    if args.run_codes.is_some() {
+        check("--run-codes", has_numbers(run));
+    }
+    if let Some(s) = args.epoch_s {
+        let is_runs = args.run_epoch_s.is_none() && has_epochs(run, s);
+        check("--epoch-s", has_epochs(reference, s) || is_runs);
+    }
+    if let Some(s) = args.run_epoch_s {
+        check("--run-epoch-s", has_epochs(run, s));
+    }
+    unused
+}
+
 /// Both scorings and how they agree.
 struct Compared {
     reference: Scoring,
     run: Scoring,
     agreement: Agreement,
+    /// Options that have no effect on them, one sentence each.
+    unused: Vec<String>,
 }
 
 impl Compared {
@@ -119,7 +153,7 @@ impl Compared {
                     .push(format!("{name}: its numbers are taken as {code}'s; else give {option}"));
             }
         }
-        warnings.extend(self.agreement.warnings.iter().cloned());
+        warnings.extend(self.agreement.warnings.iter().chain(&self.unused).cloned());
         warnings
     }
 

@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -109,18 +110,24 @@ impl Place {
     /// The first free name from number `from` on, and its number.
     ///
     /// # Errors
-    /// There is none.
+    /// There is none, or it would be longer than the file system allows.
     pub fn free(&self, from: u32) -> Result<(u32, PathBuf), Failure> {
-        let mut names = (from..MAX_NIGHTS).map(|number| (number, numbered(&self.out, number)));
-        let is_ours = |number, folder: &Path| number == 1 || !files::is_link(folder);
-        let free =
-            names.find(|(number, folder)| is_ours(*number, folder) && contents(folder).is_none());
-        free.ok_or_else(|| {
-            let out = self.out.display();
-            Failure::run(format!(
-                "{out}: {MAX_NIGHTS} sessions are there; choose another folder with --out"
-            ))
-        })
+        let out = self.out.display();
+        for number in from..MAX_NIGHTS {
+            let folder = numbered(&self.out, number);
+            if is_too_long(&folder) {
+                return Err(Failure::run(format!(
+                    "{out}: the name is too long to get a number; choose a shorter one with --out"
+                )));
+            }
+            let is_ours = number == 1 || !files::is_link(&folder);
+            if is_ours && contents(&folder).is_none() {
+                return Ok((number, folder));
+            }
+        }
+        Err(Failure::run(format!(
+            "{out}: {MAX_NIGHTS} sessions are there; choose another folder with --out"
+        )))
     }
 
     /// Where the session will be, as far as that is known.
@@ -273,7 +280,7 @@ pub(super) fn lock(folder: &Path) -> Result<Option<File>, String> {
 pub(super) fn contents(folder: &Path) -> Option<String> {
     let entries = match folder.read_dir() {
         Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(e) if e.kind() == ErrorKind::NotFound => return None,
         Err(e) => return Some(format!("what cannot be read ({e})")),
     };
     let mut names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
@@ -287,6 +294,11 @@ pub(super) fn contents(folder: &Path) -> Option<String> {
             || name == sink::report::PLOTS
             || sink::formats::names().any(|written| written == name)
     })
+}
+
+/// The file system has no names of this length.
+pub(super) fn is_too_long(path: &Path) -> bool {
+    path.symlink_metadata().is_err_and(|e| e.kind() == ErrorKind::InvalidFilename)
 }
 
 /// The start of a recording, in local time.

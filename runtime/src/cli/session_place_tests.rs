@@ -140,3 +140,14 @@ fn what_is_damaged_or_not_ours_is_left_as_it_is() {
         assert!(line.ends_with("night-2"), "{line}");
     }
 }
+
+#[test]
+fn a_name_without_room_for_a_number_is_refused_as_too_long() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let out = dir.path().join("n".repeat(255));
+    let args = args(60.0, None);
+    assert!(Place::find(&out, &args, None).free(1).is_ok_and(|(_, folder)| folder == out));
+    session(&out, |saved| saved.closed = true);
+    let refusal = Place::find(&out, &args, None).free(1).map_err(|failure| failure.to_string());
+    assert!(refusal.is_err_and(|text| text.contains("too long to get a number")));
+}
