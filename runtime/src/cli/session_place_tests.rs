@@ -148,6 +148,6 @@ fn a_name_without_room_for_a_number_is_refused_as_too_long() {
     let args = args(60.0, None);
     assert!(Place::find(&out, &args, None).free(1).is_ok_and(|(_, folder)| folder == out));
     session(&out, |saved| saved.closed = true);
-    let refusal = Place::find(&out, &args, None).free(1).map_err(|failure| failure.to_string());
+    let refusal = Place::find(&out, &args, None).free(1).map_err(|failure| failure.message);
     assert!(refusal.is_err_and(|text| text.contains("too long to get a number")));
 }
