@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sfm_models::SleepStage;
 
 /// Length of an epoch, minutes.
-const EPOCH_MIN: f64 = crate::staging::EPOCH_S / 60.0;
+const EPOCH_MIN: f64 = sfm_models::EPOCH_S / 60.0;
 
 /// Statistics of a hypnogram of 30-s epochs. Times are minutes, exact to half a minute.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

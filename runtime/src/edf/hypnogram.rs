@@ -9,9 +9,8 @@ use super::EdfError;
 use super::annotation::Annotation;
 use super::datetime::DateTime;
 use super::writer::EdfWriter;
+use sfm_models::EPOCH_S;
 
-/// A scoring epoch, seconds.
-const EPOCH_S: f64 = 30.0;
 /// Room for a record's onset and an epoch, bytes.
 const ANNOTATION_BYTES: usize = 80;
 

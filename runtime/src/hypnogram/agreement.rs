@@ -8,7 +8,8 @@ use sfm_models::SleepStage;
 
 use super::confusion::Confusion;
 use super::time::DAY_S;
-use super::{EPOCH_S, MAX_S, Scoring, Start, TOLERANCE_S, Timing};
+use super::{MAX_S, Scoring, Start, TOLERANCE_S, Timing};
+use sfm_models::EPOCH_S;
 
 /// Lengths of epochs that files have and do not say, seconds, with what they are called.
 const LENGTHS: [(f64, &str); 9] = [

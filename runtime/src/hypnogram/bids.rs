@@ -7,7 +7,8 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 use sfm_models::SleepStage;
 
-use super::{EPOCH_S, Stages};
+use super::Stages;
+use sfm_models::EPOCH_S;
 
 /// The text of an epoch that is not scored.
 const UNSCORED: &str = "Sleep stage ?";

@@ -6,7 +6,8 @@ use std::fmt;
 use sfm_models::SleepStage;
 
 use super::codes::CodeUsed;
-use super::{EPOCH_S, EpochLength, MAX_STRETCHES, Scoring, Start, Stretch, TOLERANCE_S, Timing};
+use super::{EpochLength, MAX_STRETCHES, Scoring, Start, Stretch, TOLERANCE_S, Timing};
+use sfm_models::EPOCH_S;
 
 /// Where in a file something stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

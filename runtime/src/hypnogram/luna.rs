@@ -10,7 +10,8 @@ use sfm_models::SleepStage;
 use super::columns::{self, Columns, Scaled};
 use super::rows::{self, Dialect};
 use super::table::Table;
-use super::{EPOCH_S, ReadOptions, Scoring, Stages};
+use super::{ReadOptions, Scoring, Stages};
+use sfm_models::EPOCH_S;
 
 const DIALECT: Dialect = Dialect::plain("a Luna .annot file");
 

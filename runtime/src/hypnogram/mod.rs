@@ -47,9 +47,8 @@ pub use self::codes::{CodeUsed, Codes, PRESETS, Preset};
 pub use self::formats::{FORMATS, Format, list};
 pub use self::names::stage_named;
 use crate::edf::DateTime;
+use sfm_models::EPOCH_S;
 
-/// A scoring epoch, seconds.
-pub const EPOCH_S: f64 = 30.0;
 /// A night in the most talkative format is 1 MB.
 const MAX_BYTES: u64 = 16 << 20;
 /// More stretches, rows or elements than a week has, scored by the second.

@@ -4,7 +4,8 @@
 use super::codes::{Decoder, YASA};
 use super::draft::{Draft, Entry, Place};
 use super::table::Table;
-use super::{EPOCH_S, EpochLength, ReadOptions, Scoring, Timing, time};
+use super::{EpochLength, ReadOptions, Scoring, Timing, time};
+use sfm_models::EPOCH_S;
 
 /// The format's name.
 pub(super) const FORMAT: &str = "hypnogram.csv of sfm-stream";

@@ -9,8 +9,9 @@ use sfm_models::SleepStage;
 use super::draft::{Draft, Entry, Place};
 use super::time::{self, Moment};
 use super::xml::Element;
-use super::{EPOCH_S, ReadOptions, Scoring, Stages, Start, Timing, runs, stage_named};
+use super::{ReadOptions, Scoring, Stages, Start, Timing, runs, stage_named};
 use crate::edf::DateTime;
+use sfm_models::EPOCH_S;
 
 /// The root element.
 pub(super) const ROOT: &str = "PSGAnnotation";

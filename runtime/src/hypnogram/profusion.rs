@@ -7,7 +7,8 @@ use sfm_models::SleepStage;
 use super::codes::{Decoder, RK};
 use super::draft::{Draft, Place};
 use super::xml::Element;
-use super::{EPOCH_S, EpochLength, MAX_S, ReadOptions, Scoring, Stages, Timing, time};
+use super::{EpochLength, MAX_S, ReadOptions, Scoring, Stages, Timing, time};
+use sfm_models::EPOCH_S;
 
 /// The root element.
 pub(super) const ROOT: &str = "CMPStudyConfig";

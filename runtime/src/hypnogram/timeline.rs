@@ -4,7 +4,8 @@
 use maud::{Markup, html};
 use sfm_models::SleepStage;
 
-use super::{EPOCH_S, Stages, runs};
+use super::{Stages, runs};
+use sfm_models::EPOCH_S;
 
 const WIDTH: f64 = 1200.0;
 /// Room for names at the left, and at the right.

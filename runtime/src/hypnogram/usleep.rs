@@ -11,7 +11,8 @@ use sfm_models::SleepStage;
 
 use super::codes::{Decoder, USLEEP};
 use super::draft::{Draft, Place};
-use super::{EPOCH_S, EpochLength, MAX_S, ReadOptions, Scoring, Stages, Timing, runs};
+use super::{EpochLength, MAX_S, ReadOptions, Scoring, Stages, Timing, runs};
+use sfm_models::EPOCH_S;
 
 /// More opening brackets than the header of a NumPy array of stages has.
 const MAX_BRACKETS: usize = 4;

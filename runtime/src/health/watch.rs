@@ -6,15 +6,15 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::health::Status;
-use crate::link::arrivals::{Arrivals, ChannelArrivals, DeviceArrivals};
-use crate::link::log::hex;
-use crate::montage::escaped;
+use super::Status;
+use super::arrivals::{Arrivals, ChannelArrivals, DeviceArrivals};
+use crate::text::escaped;
+use crate::text::hex;
 
 /// Longest time between two looks at [`RunningTime`] that counts as run; [`TICK`] is well below.
 const LONGEST_TURN: Duration = Duration::from_millis(300);
 /// How often [`RunningTime`] is to be looked at.
-pub(super) const TICK: Duration = Duration::from_millis(100);
+pub const TICK: Duration = Duration::from_millis(100);
 
 /// Silence of a device or a channel, and of a whole bed: seconds of the session, and real seconds,
 /// whichever is longer. Simulated sensors at a high speed are given the time that threads need.
@@ -178,5 +178,5 @@ impl Standing {
 }
 
 #[cfg(test)]
-#[path = "arrivals_tests.rs"]
+#[path = "watch_tests.rs"]
 mod tests;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::link::arrivals::DeviceArrivals;
+use crate::health::arrivals::DeviceArrivals;
 
 fn beds() -> Arc<Beds> {
     Arc::new(Beds::new(Limits::default()))

@@ -1,6 +1,6 @@
 //! What arrives of a session: how long ago each channel of each device got a sample in its place, by
 //! the session's clock. Counted on the links' thread and carried with the session's totals; what it
-//! means for the session's health is decided in [`crate::service`].
+//! means for the session's health is decided in [`crate::health`].
 
 /// What arrives of a session, at one moment.
 #[derive(Debug, Clone, PartialEq)]

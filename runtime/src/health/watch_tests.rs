@@ -1,5 +1,5 @@
 use super::*;
-use crate::service::health::Status::{Degraded, Failing};
+use crate::health::Status::{Degraded, Failing};
 
 fn channel(label: &str, age_s: f64) -> ChannelArrivals {
     ChannelArrivals { label: label.to_owned(), age_s, block_s: 0.25 }

@@ -1,12 +1,27 @@
-//! Where a session's files are, which may change while it runs: a folder can be renamed or removed
-//! under it. An open file keeps what was written to it, so it is copied to where the session goes on.
-//! Nothing that is there is ever written over.
+//! The folder of a live session: what its files are called, and where they are, which may change while
+//! the session runs: a folder can be renamed or removed under it. An open file keeps what was written to
+//! it, so it is copied to where the session goes on. Nothing that is there is ever written over.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The recording, of 16-bit or of 24-bit samples.
+pub const RECORDINGS: [&str; 2] = ["recording.edf", "recording.bdf"];
+/// Annotations of the recording.
+pub const ANNOTATIONS: &str = "annotations.edf";
+/// What the session is, for those that go on with it.
+pub const SESSION: &str = "session.json";
+/// What happened, a line each.
+pub const LOG: &str = "session.jsonl";
+/// Windows of the network.
+pub const JOURNAL: &str = "journal.sfm";
+/// A copy of the bundle that the session began with.
+pub const BUNDLE: &str = "bundle.sfm";
+/// Locked by the program that works on the session.
+pub const LOCK: &str = ".session.lock";
 
 /// Bytes copied at once.
 const CHUNK: usize = 1 << 20;
@@ -76,16 +91,27 @@ impl SessionFolder {
         Ok(())
     }
 
-    pub(super) fn move_to(&self, path: PathBuf) {
+    pub(crate) fn move_to(&self, path: PathBuf) {
         let mut current = self.current();
         current.path = path;
         current.moves += 1;
     }
 }
 
+/// Opens a file of a recording for this program alone; some network disks know no locks, and go without.
+pub(crate) fn open_alone(options: &OpenOptions, path: &Path) -> io::Result<File> {
+    let file = crate::files::open(options, path)?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            Err(io::Error::other("another program is recording into it"))
+        }
+        _ => Ok(file),
+    }
+}
+
 /// Why `file` is not what `path` names; `None` while it is, or nobody can tell.
 #[cfg(unix)]
-pub(super) fn displaced(file: &File, path: &Path) -> Option<&'static str> {
+pub(crate) fn displaced(file: &File, path: &Path) -> Option<&'static str> {
     use std::os::unix::fs::MetadataExt;
     let ours = file.metadata().ok()?;
     if ours.nlink() == 0 {
@@ -103,7 +129,7 @@ pub(super) fn displaced(file: &File, path: &Path) -> Option<&'static str> {
 
 /// Elsewhere an open file cannot be renamed or removed.
 #[cfg(not(unix))]
-pub(super) fn displaced(_: &File, _: &Path) -> Option<&'static str> {
+pub(crate) fn displaced(_: &File, _: &Path) -> Option<&'static str> {
     None
 }
 
@@ -121,8 +147,8 @@ pub(crate) fn put_in(file: &File, path: &Path) -> io::Result<Option<File>> {
 
 /// A copy of the first `bytes` of `file` at `path`, on the disk, with the same rights and locked,
 /// open behind them.
-pub(super) fn copy(file: &File, bytes: u64, path: &Path) -> io::Result<File> {
-    let mut to = super::open(OpenOptions::new().read(true).write(true).create_new(true), path)?;
+pub(crate) fn copy(file: &File, bytes: u64, path: &Path) -> io::Result<File> {
+    let mut to = open_alone(OpenOptions::new().read(true).write(true).create_new(true), path)?;
     let copied = to.set_permissions(file.metadata()?.permissions()).and_then(|()| {
         copy_bytes(file, bytes, &mut to)?;
         to.sync_all()?;

@@ -2,6 +2,10 @@
 //! the watchdog. Atomics and short locks; nobody waits here for anybody's work. It holds no
 //! person's data, and of what a sensor can make up no more than [`MAX_LINKS`] names.
 
+pub mod arrivals;
+pub mod disk;
+mod watch;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,11 +14,12 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::arrivals::{RunningTime, Standing, Watch};
-use super::disk::{self, RecordingSpace, Room};
-use crate::link::arrivals::Arrivals;
-use crate::montage::escaped;
+use self::arrivals::Arrivals;
+use self::disk::{RecordingSpace, Room};
+pub use self::watch::TICK;
+use self::watch::{RunningTime, Standing, Watch};
 use crate::telemetry::{self, BedMeter, SampleAges};
+use crate::text::escaped;
 
 /// Links of one bed that are kept by name.
 pub const MAX_LINKS: usize = 64;
@@ -588,5 +593,4 @@ impl Drop for Watched {
 }
 
 #[cfg(test)]
-#[path = "health_tests.rs"]
 mod tests;
