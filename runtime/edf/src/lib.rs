@@ -11,16 +11,16 @@ pub mod datetime;
 pub mod field;
 pub mod gap;
 pub mod header;
-mod hypnogram;
 pub mod onset;
 pub mod record;
+mod scale;
 pub mod writer;
 
 pub use annotation::{Annotation, annotations};
 pub use datetime::DateTime;
 pub use header::{Continuity, Header, SampleFormat, Signal};
-pub use hypnogram::HypnogramWriter;
 pub use record::RecordReader;
+pub use scale::Scale;
 pub use writer::{EdfWriter, RecordingSpec, SignalSpec};
 
 /// Why a file is not read or written. Every message is one line without the file's name.

@@ -4,8 +4,8 @@
 //! to be assumed is in the [`Scoring`]: the code of bare numbers, the length of an epoch, what times
 //! count from. R&K's stages 3 and 4 are N3; movement and artifacts are unscored.
 //!
-//! Depends on nothing but [`crate::edf`]. A new format is a line in `formats.rs`, and a file if it has
-//! rules of its own.
+//! A new format is a line in `formats.rs`, and a file if it has rules of its own. Beside scorings there
+//! are what is made of them: statistics of a night, and agreement of two scorers.
 
 pub mod agreement;
 pub mod bids;
@@ -24,11 +24,13 @@ mod philips;
 mod preamble;
 pub mod profusion;
 mod rows;
+pub mod statistics;
 mod table;
 mod text;
 mod time;
 pub mod timeline;
 pub mod usleep;
+mod writer;
 mod xml;
 pub mod yasa;
 
@@ -46,7 +48,8 @@ use sfm_models::SleepStage;
 pub use self::codes::{CodeUsed, Codes, PRESETS, Preset};
 pub use self::formats::{FORMATS, Format, list};
 pub use self::names::stage_named;
-use crate::edf::DateTime;
+pub use self::writer::HypnogramWriter;
+use sfm_edf::DateTime;
 use sfm_models::EPOCH_S;
 
 /// A night in the most talkative format is 1 MB.

@@ -7,7 +7,7 @@ use super::agreement::{Agreement, AlignedBy, Alignment, check_epoch_lengths};
 use super::*;
 
 fn file(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/scorings").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/scorings").join(name)
 }
 
 fn scored(name: &str, options: &ReadOptions) -> Result<Agreement, String> {

@@ -10,7 +10,7 @@ use super::draft::{Draft, Entry, Place};
 use super::time::{self, Moment};
 use super::xml::Element;
 use super::{ReadOptions, Scoring, Stages, Start, Timing, runs, stage_named};
-use crate::edf::DateTime;
+use sfm_edf::DateTime;
 use sfm_models::EPOCH_S;
 
 /// The root element.

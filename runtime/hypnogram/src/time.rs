@@ -4,7 +4,7 @@
 
 use super::MAX_S;
 use super::names::shown;
-use crate::edf::DateTime;
+use sfm_edf::DateTime;
 
 pub(super) const DAY_S: f64 = 86_400.0;
 

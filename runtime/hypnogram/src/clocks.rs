@@ -3,7 +3,7 @@
 
 use super::TOLERANCE_S;
 use super::time::{DAY_S, Moment, Order};
-use crate::edf::DateTime;
+use sfm_edf::DateTime;
 
 const HOUR_S: f64 = 3600.0;
 /// Clocks are written in whole seconds.

@@ -9,9 +9,9 @@ use super::draft::{Draft, Entry, Place};
 use super::names::stage_among_events;
 use super::time::within_a_week;
 use super::{MAX_STRETCHES, ReadOptions, Scoring, Start, Timing};
-use crate::edf::annotation::{Annotation, each_annotation, too_many};
-use crate::edf::onset::first_onset_s;
-use crate::edf::{DateTime, EdfError, Header, RecordReader};
+use sfm_edf::annotation::{Annotation, each_annotation, too_many};
+use sfm_edf::onset::first_onset_s;
+use sfm_edf::{DateTime, EdfError, Header, RecordReader};
 
 /// Reads the annotations that are stages.
 pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Scoring, String> {

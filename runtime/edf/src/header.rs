@@ -7,7 +7,7 @@ use std::io::{Read, Seek, SeekFrom};
 use super::EdfError;
 use super::datetime::{DateTime, parse_edf_date, parse_edf_plus_date, parse_edf_time};
 use super::field::{self, Number};
-use crate::signal::Scale;
+use super::scale::Scale;
 
 /// Bytes of the fixed header, and again of each signal's.
 const BLOCK_BYTES: u64 = 256;

@@ -95,7 +95,7 @@ pub fn each_annotation<R: Read + Seek>(
 }
 
 /// The refusal of a file with more than `limit` of `what`.
-pub(crate) fn too_many(what: &str, limit: usize) -> EdfError {
+pub fn too_many(what: &str, limit: usize) -> EdfError {
     EdfError::Excess(format!("over {limit} {what}; split the file or leave some out"))
 }
 

@@ -1,15 +1,10 @@
-//! A hypnogram as a file of its own, appended epoch by epoch.
+//! A hypnogram as an EDF+ file of its own, appended epoch by epoch.
 
 use std::fs::File;
 use std::path::Path;
 
-use sfm_models::SleepStage;
-
-use super::EdfError;
-use super::annotation::Annotation;
-use super::datetime::DateTime;
-use super::writer::EdfWriter;
-use sfm_models::EPOCH_S;
+use sfm_edf::{Annotation, DateTime, EdfError, EdfWriter};
+use sfm_models::{EPOCH_S, SleepStage};
 
 /// Room for a record's onset and an epoch, bytes.
 const ANNOTATION_BYTES: usize = 80;

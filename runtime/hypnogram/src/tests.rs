@@ -146,7 +146,7 @@ fn damage_is_refused_and_no_more() {
 fn an_edf_file_is_known_by_its_first_bytes() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("scored.txt");
-    let mut writer = crate::edf::HypnogramWriter::create(&path, None).expect("created");
+    let mut writer = crate::HypnogramWriter::create(&path, None).expect("created");
     night().into_iter().for_each(|stage| writer.append(stage).expect("written"));
     writer.finish().expect("closed");
     assert_eq!(read(&path, &ReadOptions::default()).expect("read").epochs(), night());
