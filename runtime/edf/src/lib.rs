@@ -4,6 +4,41 @@
 //! Real recorders are sloppy, so what can be read without guessing is read, with a warning; a
 //! header that claims the impossible is refused in one line before anything is allocated by it.
 //! Patient identification is never read into memory structures, and written as `X X X X`.
+//!
+//! ```
+//! use std::io::Cursor;
+//!
+//! use sfm_edf::{Continuity, EdfWriter, RecordReader, RecordingSpec, SampleFormat, SignalSpec};
+//!
+//! let signal = SignalSpec {
+//!     label: "EEG C3-M2".into(),
+//!     unit: "uV".into(),
+//!     prefilter: String::new(),
+//!     physical_min: -500.0,
+//!     physical_max: 500.0,
+//!     digital_min: -32768,
+//!     digital_max: 32767,
+//!     samples_per_record: 4,
+//! };
+//! let spec = RecordingSpec {
+//!     sample_format: SampleFormat::I16,
+//!     continuity: Continuity::Plain,
+//!     start: None,
+//!     record_duration_s: 1.0,
+//!     signals: vec![signal],
+//!     annotation_bytes: 0,
+//! };
+//! let mut writer = EdfWriter::new(Cursor::new(Vec::new()), &spec)?;
+//! writer.write_record(&[&[0, 100, -100, 32767]], &[])?;
+//! let file = writer.finish()?;
+//!
+//! let mut reader = RecordReader::new(file)?;
+//! assert_eq!(reader.header().signals[0].label, "EEG C3-M2");
+//! let mut microvolts = Vec::new();
+//! reader.physical(0, 0, 0..4, &mut microvolts)?;
+//! assert_eq!(microvolts[3], 500.0);
+//! # Ok::<(), sfm_edf::EdfError>(())
+//! ```
 
 pub mod annotate;
 pub mod annotation;

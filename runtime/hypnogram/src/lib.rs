@@ -6,6 +6,17 @@
 //!
 //! A new format is a line in `formats.rs`, and a file if it has rules of its own. Beside scorings there
 //! are what is made of them: statistics of a night, and agreement of two scorers.
+//!
+//! ```
+//! use sfm_hypnogram::{ReadOptions, Timing, recognized};
+//!
+//! let table = b"onset,duration,stage\n0,30,W\n30,30,N1\n60,60,N2\n";
+//! let scoring = recognized(table, &ReadOptions::default())?;
+//! assert_eq!(scoring.timing, Timing::Seconds);
+//! assert_eq!(scoring.epochs().len(), 4);
+//! assert_eq!(scoring.at(75.0).map(|stage| stage.as_str()), Some("N2"));
+//! # Ok::<(), String>(())
+//! ```
 
 pub mod agreement;
 pub mod bids;
