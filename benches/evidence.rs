@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
+use sfm_models::EPOCH_S;
 use sfm_models::{Bundle, Modality, SleepStage};
 use sfm_runtime::dsp::ChannelStats;
 use sfm_runtime::event::{Event, SleepEpoch};
@@ -18,7 +19,6 @@ use sfm_runtime::pipeline::{Network, Options, Surroundings, final_pass, live_pas
 use sfm_runtime::signal::{SampleBlock, StreamInfo};
 use sfm_runtime::source::{self, Recording, Source, SourceError};
 
-const EPOCH_S: f64 = 30.0;
 const PIECE_S: f64 = 5.0;
 /// Electrodes come off here.
 const LOOSE_FROM_S: f64 = 2.0 * 3600.0;

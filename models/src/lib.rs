@@ -11,4 +11,4 @@ pub mod vocabulary;
 pub use bundle::{Bundle, BundleError, BundleWriter, Label};
 pub use manifest::Manifest;
 pub use quantiles::ReferenceQuantiles;
-pub use vocabulary::{Modality, SleepStage};
+pub use vocabulary::{EPOCH_S, EPOCH_SECONDS, Modality, SleepStage};

@@ -6,13 +6,10 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Modality, SleepStage, bundle, graph};
+use crate::{EPOCH_SECONDS, Modality, SleepStage, bundle, graph};
 
 /// The version of the bundle layout that this build writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
-
-/// Seconds of one scoring epoch (AASM).
-pub const EPOCH_S: usize = 30;
 
 /// A bundle's `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -333,15 +330,15 @@ impl Manifest {
 impl Preprocessing {
     /// Patches of one 30-s scoring epoch.
     pub fn epoch_patches(&self) -> usize {
-        EPOCH_S * self.rate_hz as usize / self.patch_samples
+        EPOCH_SECONDS * self.rate_hz as usize / self.patch_samples
     }
 
     fn check(&self) -> Result<(), String> {
         between("preprocessing.rate_hz", self.rate_hz as usize, 1..=100_000)?;
         between("preprocessing.patch_samples", self.patch_samples, 1..=1_000_000)?;
-        if !(EPOCH_S * self.rate_hz as usize).is_multiple_of(self.patch_samples) {
+        if !(EPOCH_SECONDS * self.rate_hz as usize).is_multiple_of(self.patch_samples) {
             return Err(format!(
-                "preprocessing.patch_samples is {}, which does not divide an epoch of {EPOCH_S} s",
+                "preprocessing.patch_samples is {}, which does not divide an epoch of {EPOCH_SECONDS} s",
                 self.patch_samples
             ));
         }

@@ -57,6 +57,11 @@ impl std::str::FromStr for Modality {
     }
 }
 
+/// Seconds of a scoring epoch (AASM).
+pub const EPOCH_S: f64 = EPOCH_SECONDS as f64;
+/// [`EPOCH_S`], for counts.
+pub const EPOCH_SECONDS: usize = 30;
+
 /// A sleep stage (AASM), in the order of the staging head's classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum SleepStage {

@@ -9,9 +9,10 @@ use std::path::Path;
 
 use sfm_models::SleepStage;
 use sfm_runtime::edf::{
-    Annotation, Continuity, DateTime, EdfWriter, HypnogramWriter, RecordReader, RecordingSpec,
-    SampleFormat, SignalSpec, annotations,
+    Annotation, Continuity, DateTime, EdfWriter, RecordReader, RecordingSpec, SampleFormat,
+    SignalSpec, annotations,
 };
+use sfm_runtime::hypnogram::HypnogramWriter;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

@@ -8,7 +8,7 @@ mod token_log;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sfm_models::manifest::{EPOCH_S, SingleChannel};
+use sfm_models::manifest::SingleChannel;
 use sfm_models::{Bundle, Manifest, graph};
 
 pub use self::token_log::TokenLog;
@@ -18,6 +18,7 @@ use crate::infer::batch::{BatchedSession, SIZES};
 use crate::infer::tokenizer_kernel::{TokenizerKernel, TokenizerScratch};
 use crate::infer::{InferError, Input, Session, graph_check};
 use crate::timing::{Step, Timings};
+use sfm_models::EPOCH_SECONDS;
 
 /// Open windows are padded to a multiple of this many tokens, masked, so that an engine that
 /// compiles a plan a shape needs few of them.
@@ -124,12 +125,12 @@ impl BaseNetwork {
 
     /// Start of a patch behind the start of the recording, seconds.
     pub fn onset_s(&self, patch: u64) -> f64 {
-        patch as f64 * EPOCH_S as f64 / self.epoch_patches as f64
+        patch as f64 * EPOCH_SECONDS as f64 / self.epoch_patches as f64
     }
 
     /// Patches in `seconds`.
     pub fn patches_in(&self, seconds: f64) -> usize {
-        (seconds * self.epoch_patches as f64 / EPOCH_S as f64) as usize
+        (seconds * self.epoch_patches as f64 / EPOCH_SECONDS as f64) as usize
     }
 
     /// `patches` [n, patch_samples] to `tokens` [n, E].

@@ -12,10 +12,8 @@ use sfm_models::{Modality, SleepStage};
 
 use crate::event::SleepEpoch;
 use crate::files;
-use crate::recorder::put_in;
-
-/// The file's name in a session's folder.
-pub const FILE_NAME: &str = "journal.sfm";
+use crate::session_folder::JOURNAL;
+use crate::session_folder::put_in;
 
 const MAGIC: [u8; 8] = *b"SFMJRNL\0";
 const VERSION: u16 = 1;
@@ -136,7 +134,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Io`].
     pub fn create(dir: &Path, network: JournalNetwork) -> Result<Self, JournalError> {
-        let path = dir.join(FILE_NAME);
+        let path = dir.join(JOURNAL);
         let write = || {
             let mut file = files::create(&path)?;
             let signature: Signature = (MAGIC, VERSION);
@@ -164,7 +162,7 @@ impl Journal {
         dir: &Path,
         network: JournalNetwork,
     ) -> Result<(Self, Vec<JournalWindow>), JournalError> {
-        let path = dir.join(FILE_NAME);
+        let path = dir.join(JOURNAL);
         let io = |reason| JournalError::Io { path: path.clone(), reason };
         let mut file = match files::open(OpenOptions::new().read(true).write(true), &path) {
             Ok(file) => file,
@@ -192,7 +190,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Io`]; it goes on where it was.
     pub fn move_to(&mut self, dir: &Path) -> Result<(), JournalError> {
-        let path = dir.join(FILE_NAME);
+        let path = dir.join(JOURNAL);
         match put_in(&self.file, &path) {
             Ok(file) => {
                 if let Some(file) = file {

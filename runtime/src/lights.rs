@@ -13,10 +13,14 @@ use serde::Serialize;
 
 use crate::edf::annotation::{each_annotation, too_many};
 use crate::edf::{EdfError, RecordReader};
-use crate::link::saved;
-use crate::montage::escaped;
-use crate::staging::EPOCH_S;
+use crate::session_folder;
+use crate::text::escaped;
+use sfm_models::EPOCH_S;
 
+/// The standard texts of EDF+.
+pub const LIGHTS_OFF: &str = "Lights off";
+/// See [`LIGHTS_OFF`].
+pub const LIGHTS_ON: &str = "Lights on";
 /// Marks that are kept, to be drawn; the ends count all there are.
 const MAX_MARKS: usize = 100;
 /// More marks than that say nothing.
@@ -52,7 +56,7 @@ pub struct LightsMark {
 impl Lights {
     /// Of an EDF or BDF file, or of a live session's.
     pub fn of(recording: &Path) -> Self {
-        let beside = recording.parent().map(|dir| dir.join("annotations.edf"));
+        let beside = recording.parent().map(|dir| dir.join(session_folder::ANNOTATIONS));
         let beside = beside.filter(|path| path.is_file() && is_live(recording));
         match read_marks(beside.as_deref().unwrap_or(recording)) {
             Ok(found) => found.lights(),
@@ -225,7 +229,7 @@ fn said(written: &str) -> Said {
 /// Whether a recording is a live session's, whose marks are not in it but beside it.
 fn is_live(recording: &Path) -> bool {
     recording.file_stem().is_some_and(|stem| stem == "recording")
-        && recording.with_file_name(saved::FILE_NAME).exists()
+        && recording.with_file_name(session_folder::SESSION).exists()
 }
 
 #[cfg(test)]
@@ -257,7 +261,6 @@ mod tests {
 
     #[test]
     fn the_recorders_own_words_are_marks() {
-        use crate::recorder::{LIGHTS_OFF, LIGHTS_ON};
         assert_eq!(said(LIGHTS_OFF), Said::Mark { is_on: false });
         assert_eq!(said(LIGHTS_ON), Said::Mark { is_on: true });
     }
@@ -383,7 +386,7 @@ mod tests {
             std::fs::write(dir.path().join(name), name).expect("written");
         }
         assert!(!is_live(&recording));
-        std::fs::write(dir.path().join(saved::FILE_NAME), "{}").expect("written");
+        std::fs::write(dir.path().join(session_folder::SESSION), "{}").expect("written");
         assert!(is_live(&recording));
         assert!(Lights::of(&recording).notes[0].contains("not known"));
     }

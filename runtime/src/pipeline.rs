@@ -41,6 +41,7 @@ use crate::night::{ApneaHead, Demographics, RiskHead};
 use crate::quality::MaskRule;
 use crate::source::{Source, SourceError};
 use crate::staging::Stager;
+use crate::telemetry::InferenceMeter;
 use crate::timing::Timings;
 
 /// Seconds of signal a ring holds.
@@ -90,7 +91,7 @@ impl Network {
         backend: &Backend,
         prepare: impl FnOnce(&mut BaseNetwork),
     ) -> Result<Self, InferError> {
-        let timings = Arc::new(Timings::default());
+        let timings = Arc::new(Timings::metered(InferenceMeter::default()));
         let mut base = BaseNetwork::load(bundle, backend, timings.clone())?;
         prepare(&mut base);
         Ok(Self {

@@ -8,11 +8,12 @@ mod pieces;
 use std::collections::VecDeque;
 use std::f64::consts::TAU;
 
+use sfm_models::EPOCH_SECONDS;
 use sfm_models::Modality;
-use sfm_models::manifest::EPOCH_S;
 
 pub use self::pieces::{MaskRule, PieceMeter};
 use crate::event::ChannelQuality;
+use crate::montage::unit_uv;
 use crate::signal::SignalInfo;
 
 /// A channel slower than this is a trend: it may stay at one value or at its limit for long.
@@ -69,17 +70,6 @@ impl Bounds {
             limits: if slow { (f32::NEG_INFINITY, f32::INFINITY) } else { limits(signal) },
             flat_by_second: modality != Modality::Resp,
         }
-    }
-}
-
-/// Microvolts of a unit of voltage.
-pub(crate) fn unit_uv(unit: &str) -> Option<f32> {
-    match unit.trim() {
-        "uV" | "µV" | "μV" | "UV" | "uv" => Some(1.0),
-        "mV" | "mv" => Some(1e3),
-        "V" => Some(1e6),
-        "nV" => Some(1e-3),
-        _ => None,
     }
 }
 
@@ -298,7 +288,7 @@ impl QualityMeter {
     }
 
     fn begin_epoch(&mut self, slot: u64) {
-        let mut epoch = (slot as f64 / (self.rate_hz * EPOCH_S as f64)) as u64;
+        let mut epoch = (slot as f64 / (self.rate_hz * EPOCH_SECONDS as f64)) as u64;
         while self.epoch_slot(epoch + 1) <= slot {
             epoch += 1;
         }
@@ -312,7 +302,7 @@ impl QualityMeter {
 
     /// First slot of an epoch.
     fn epoch_slot(&self, epoch: u64) -> u64 {
-        (epoch as f64 * EPOCH_S as f64 * self.rate_hz).ceil() as u64
+        (epoch as f64 * EPOCH_SECONDS as f64 * self.rate_hz).ceil() as u64
     }
 }
 

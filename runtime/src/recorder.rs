@@ -12,22 +12,17 @@
 //! is written once more, since the kernel may have dropped it.
 
 mod annotations;
-mod folder;
 mod signals;
 mod slots;
 mod space;
 mod thread;
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub use annotations::{
-    AnnotationLog, AnnotationSink, Annotations, EVENT_BUTTON, LIGHTS_OFF, LIGHTS_ON, marks,
-};
-pub(crate) use folder::put_in;
-pub use folder::{FolderMaker, SessionFolder};
+pub use annotations::{AnnotationLog, AnnotationSink, Annotations, EVENT_BUTTON, marks};
 pub use signals::{recordable, storable};
 pub use slots::Lost;
 pub use space::Unreserved;
@@ -39,7 +34,8 @@ use crate::edf::{
     Annotation, Continuity, DateTime, EdfError, EdfWriter, RecordReader, RecordingSpec,
     SampleFormat, onset,
 };
-use crate::service::disk::RecordingSpace;
+use crate::health::disk::RecordingSpace;
+use crate::session_folder::{self, RECORDINGS, open_alone};
 use crate::signal::{DigitalBlock, SignalInfo};
 
 /// What the header names as the equipment.
@@ -401,7 +397,7 @@ impl Recorder {
 
     /// Why the file is not under its name any more; `None` while it is.
     pub fn displaced(&self) -> Option<&'static str> {
-        folder::displaced(self.writer.output(), &self.path)
+        session_folder::displaced(self.writer.output(), &self.path)
     }
 
     /// Goes on under the same name in `dir`, with a copy of what is recorded; the file that it was
@@ -416,7 +412,7 @@ impl Recorder {
         // So that the copy's header counts them. If the disk refuses, they are kept.
         let _ = self.sync();
         let bytes = self.writer.whole_bytes();
-        let copied = folder::copy(self.writer.output(), bytes, &path);
+        let copied = session_folder::copy(self.writer.output(), bytes, &path);
         let moved = match copied {
             Ok(file) => {
                 let left = self.writer.replace_output(file);
@@ -514,11 +510,9 @@ impl Recorder {
     }
 }
 
-const FILE_NAMES: [&str; 2] = ["recording.edf", "recording.bdf"];
-
 /// The recording in a folder. A link counts as one, wherever it leads.
 pub fn recording_in(dir: &Path) -> Option<PathBuf> {
-    FILE_NAMES.map(|name| dir.join(name)).into_iter().find(|path| path.symlink_metadata().is_ok())
+    RECORDINGS.map(|name| dir.join(name)).into_iter().find(|path| path.symlink_metadata().is_ok())
 }
 
 fn no_recording(dir: &Path) -> RecorderError {
@@ -538,8 +532,8 @@ fn not_gone_on_with(path: PathBuf, error: EdfError) -> RecorderError {
 
 fn file_name(signals: &[SignalInfo]) -> &'static str {
     match signals::sample_format(signals) {
-        SampleFormat::I16 => FILE_NAMES[0],
-        SampleFormat::I24 => FILE_NAMES[1],
+        SampleFormat::I16 => RECORDINGS[0],
+        SampleFormat::I24 => RECORDINGS[1],
     }
 }
 
@@ -549,18 +543,7 @@ fn open_recording(options: &OpenOptions, path: &Path) -> std::io::Result<File> {
     if crate::files::is_link(path) {
         return Err(std::io::Error::other("it is a link, not a regular file"));
     }
-    open(options, path)
-}
-
-/// Opens a file of a recording for this program alone; some network disks know no locks, and go without.
-fn open(options: &OpenOptions, path: &Path) -> std::io::Result<File> {
-    let file = crate::files::open(options, path)?;
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => {
-            Err(std::io::Error::other("another program is recording into it"))
-        }
-        _ => Ok(file),
-    }
+    open_alone(options, path)
 }
 
 fn error_reason(error: EdfError) -> String {

@@ -13,9 +13,8 @@ use crate::infer::backend::Backend;
 use crate::infer::{InferError, Input, Session};
 use crate::modality_pool::{ModalityPool, padded};
 use crate::timing::{Step, Timings};
+use sfm_models::EPOCH_S;
 
-/// Seconds of one scoring epoch.
-pub const EPOCH_S: f64 = manifest::EPOCH_S as f64;
 /// Rows of one call of a row-wise graph over the night, and query rows of one attention call.
 const ROWS: usize = 60;
 /// Epochs the live pass looks back on: 15 min. The whole night so far would cost its square.

@@ -11,9 +11,8 @@ use std::time::{Duration, SystemTime};
 use metrics::{Counter, Gauge, Histogram, Label, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::link::refusals::Refused;
-use crate::montage::escaped;
-use crate::timing::Step;
+use crate::text::escaped;
+use crate::timing::{Step, StepMeter};
 
 /// Beds, and devices, that have series of their own. A hostile sensor that makes up device ids
 /// must not fill the memory.
@@ -480,18 +479,18 @@ pub fn process_health(level: u8) {
 }
 
 /// What the process' links refuse, a series a kind.
-pub struct RefusalMeter([Counter; Refused::ALL.len()]);
-
-impl Default for RefusalMeter {
-    fn default() -> Self {
-        Self(Refused::ALL.map(|kind| metrics::counter!(REFUSED.name, "kind" => kind.as_str())))
-    }
-}
+pub struct RefusalMeter(Vec<Counter>);
 
 impl RefusalMeter {
-    /// So many more of `kind`.
-    pub fn refused(&self, kind: Refused, number: u64) {
-        if let Some(counter) = self.0.get(kind as usize) {
+    /// The series of these kinds.
+    pub fn new(kinds: &[&'static str]) -> Self {
+        let counter = |kind: &&'static str| metrics::counter!(REFUSED.name, "kind" => *kind);
+        Self(kinds.iter().map(counter).collect())
+    }
+
+    /// So many more of a kind, by its place in the list.
+    pub fn refused(&self, kind: usize, number: u64) {
+        if let Some(counter) = self.0.get(kind) {
             counter.increment(number);
         }
     }
@@ -513,9 +512,9 @@ impl Default for InferenceMeter {
     }
 }
 
-impl InferenceMeter {
-    /// One run of `step` took this long. Steps without a network are left out.
-    pub fn record(&self, step: Step, duration: Duration) {
+impl StepMeter for InferenceMeter {
+    /// Steps without a network are left out.
+    fn record(&self, step: Step, duration: Duration) {
         if let Some(histogram) = &self.steps[step as usize] {
             histogram.record(duration);
         }

@@ -39,7 +39,7 @@ fn use_all() {
         [(0xa1, "C3 \"x\"", Some(0.5)), (0xa1, "SpO2", Some(12.5)), (0xb2, "Flow", None)],
     );
     process_health(1);
-    RefusalMeter::default().refused(Refused::NoRoom, 3);
+    RefusalMeter::new(&["no_hello", "no_room"]).refused(1, 3);
     InferenceMeter::default().record(Step::Encoder, Duration::from_micros(1800));
     console_dropped("standard error");
     metrics::gauge!(START_TIME.name).set(1.0);

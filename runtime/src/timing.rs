@@ -6,8 +6,6 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::telemetry::InferenceMeter;
-
 /// A step of the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -56,22 +54,35 @@ impl Step {
     }
 }
 
+/// Takes the duration of every run of a step, from any thread.
+pub trait StepMeter: Send + Sync {
+    /// One run of `step` took this long.
+    fn record(&self, step: Step, duration: Duration);
+}
+
 /// Time spent in each step, summed over threads, and the latency of epochs.
 #[derive(Default)]
 pub struct Timings {
     nanos: [AtomicU64; Step::ALL.len()],
     epoch_latencies: Mutex<Vec<Duration>>,
-    meter: InferenceMeter,
+    meter: Option<Box<dyn StepMeter>>,
 }
 
 impl Timings {
+    /// The same, which also gives every duration to `meter`.
+    pub fn metered(meter: impl StepMeter + 'static) -> Self {
+        Self { meter: Some(Box::new(meter)), ..Self::default() }
+    }
+
     /// Runs `work` and adds its duration to `step`.
     pub fn measure<T>(&self, step: Step, work: impl FnOnce() -> T) -> T {
         let begin = Instant::now();
         let result = work();
         let duration = begin.elapsed();
         self.nanos[step as usize].fetch_add(duration.as_nanos() as u64, Ordering::Relaxed);
-        self.meter.record(step, duration);
+        if let Some(meter) = &self.meter {
+            meter.record(step, duration);
+        }
         result
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sfm_runtime::montage::is_hidden;
+use sfm_runtime::text::is_hidden;
 use tempfile::TempDir;
 
 use crate::output::Output;

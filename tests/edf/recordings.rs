@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use sfm_runtime::edf::{HypnogramWriter, annotations};
+use sfm_runtime::edf::annotations;
+use sfm_runtime::hypnogram::HypnogramWriter;
 use sfm_runtime::source::{Recording, Source, open};
 use sfm_tests::skip::skipped;
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use sfm_runtime::service::health::{Phase, Recorder};
+use sfm_runtime::health::{Phase, Recorder};
 use sfm_runtime::service::http::{MAX_CONNECTIONS, MAX_DURATION};
 use sfm_runtime::service::{Service, ServiceArgs};
 use sfm_runtime::telemetry::{Befell, DeviceMeter};

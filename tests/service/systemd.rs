@@ -5,7 +5,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use sfm_runtime::service::health::{Limits, Phase};
+use sfm_runtime::health::{Limits, Phase};
 use sfm_runtime::service::{Service, ServiceArgs, systemd};
 
 const WATCHDOG: Duration = Duration::from_secs(2);

@@ -186,7 +186,7 @@ impl Shown {
 
     fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.println(sfm_runtime::montage::escaped(text)),
+            Some(bar) => bar.println(sfm_runtime::text::escaped(text)),
             None => print(text),
         }
     }
@@ -202,7 +202,7 @@ impl Shown {
 /// A line on stderr. A closed one stops nothing; nothing that a file brought in reaches the terminal as control
 /// characters.
 pub fn print(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", sfm_runtime::montage::escaped(text));
+    let _ = writeln!(std::io::stderr(), "{}", sfm_runtime::text::escaped(text));
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use crate::edf::{EdfError, Header};
+use crate::session_folder::RECORDINGS;
 
 /// Endings of recordings as recorders export them, in any case.
 pub const EXPORTED: [&str; 3] = ["edf", "bdf", "rec"];
@@ -24,9 +25,8 @@ const PACKED: [&str; 7] = ["gz", "bz2", "xz", "zst", "zip", "7z", "rar"];
 const NAMED: usize = 3;
 /// What a folder of results is called.
 const OUT_ENDING: &str = ".sfm-out";
-/// A file that every folder of results holds, and the recordings a live session leaves there.
+/// A file that every folder of results holds.
 const EVENTS: &str = "events.jsonl";
-const OF_A_SESSION: [&str; 2] = ["recording.edf", "recording.bdf"];
 /// A list longer than this is none.
 const MAX_LIST_BYTES: u64 = 64 << 20;
 /// Folders within folders.
@@ -214,7 +214,7 @@ impl Walk<'_> {
             if name.starts_with('.') || name.ends_with(OUT_ENDING) {
                 continue;
             }
-            let kept = !results || OF_A_SESSION.contains(&&*name);
+            let kept = !results || RECORDINGS.contains(&&*name);
             let is_one = has_ending(&path, self.endings) || is_packed(&path, self.endings);
             if path.is_dir() {
                 // A folder that may not be entered takes nothing from the others.

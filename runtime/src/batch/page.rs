@@ -238,7 +238,7 @@ fn link(row: &Row) -> Markup {
 
 /// Without characters that turn or hide the text around them.
 fn shown(text: &str) -> String {
-    crate::montage::escaped(text)
+    crate::text::escaped(text)
 }
 
 /// A relative path as part of an address: never a scheme, a query or a fragment.

@@ -28,7 +28,7 @@ use crate::batch::run::each;
 use crate::files;
 use crate::night::Demographics;
 use crate::service::stop as signals;
-use crate::staging::EPOCH_S;
+use sfm_models::EPOCH_S;
 
 /// More pipelines at a time than any machine is good for.
 const MAX_JOBS: usize = 64;
@@ -374,5 +374,5 @@ fn start_workers(threads: usize) -> Result<Arc<AtomicBool>, Failure> {
 
 /// Untrusted text for a terminal.
 fn shown(text: &str) -> String {
-    crate::montage::escaped(text)
+    crate::text::escaped(text)
 }

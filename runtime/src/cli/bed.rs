@@ -19,6 +19,7 @@ use super::witness::SessionWitness;
 use super::{Failure, channel_rules, live, moved, show_unless_stalled};
 use crate::caught::caught;
 use crate::event::{Event, Pass};
+use crate::health::{Health, Phase, Status};
 use crate::journal::{Journal, JournalWindow};
 use crate::lights::Lights;
 use crate::link::hub::{FromLinks, Started};
@@ -30,10 +31,8 @@ use crate::night::Demographics;
 use crate::pipeline::{
     LiveSession, Load, Options, PassOutcome, Surroundings, final_pass, live_session,
 };
-use crate::recorder::{
-    self, AnnotationLog, AnnotationSink, Recorder, RecorderThread, SessionFolder,
-};
-use crate::service::health::{Health, Phase, Status};
+use crate::recorder::{self, AnnotationLog, AnnotationSink, Recorder, RecorderThread};
+use crate::session_folder::SessionFolder;
 use crate::signal::{SampleBlock, StreamInfo};
 use crate::sink::{self, WhenFull};
 use crate::source::{self, Source};

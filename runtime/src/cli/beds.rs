@@ -18,14 +18,15 @@ use super::setup::Setup;
 use super::witness::SessionWitness;
 use super::{Failure, bed, out_folder, say};
 use crate::files;
+use crate::health::{Beds, Phase, Status};
 use crate::link::admission::{Admission, MAX_BEDS};
 use crate::link::clock::HostClock;
-use crate::link::hub::{self, Hub, NewBed, NoBed, Opened};
-use crate::link::log::hex;
+use crate::link::hub::{self, Hub, NewBed, Opened};
 use crate::link::mark;
 use crate::link::transport::Endpoint;
-use crate::service::health::{Beds, Phase, Status};
+use crate::link::types::NoBed;
 use crate::service::systemd;
+use crate::text::hex;
 use crate::web::{Origin, Rooms, Web};
 
 /// How long the links' thread may take to end.

@@ -9,8 +9,8 @@ use sfm_models::{Bundle, BundleError, Modality};
 use super::args::BundleAction;
 use super::{Failure, show};
 use crate::infer::backend::{Backend, BackendChoice};
-use crate::montage::escaped;
 use crate::pipeline::Network;
+use crate::text::escaped;
 
 /// The bundle inside the binary, for a first run without any download.
 const BUILT_IN: &[u8] = include_bytes!("../../../models/bundles/default.sfm");

@@ -8,8 +8,9 @@ use serde::Serialize;
 use super::args::ChannelArgs;
 use super::setup::{channel_limits, montage_of};
 use super::{Failure, bundle, channel_rules, show};
-use crate::montage::{ChannelRow, escaped, rows, table};
+use crate::montage::{ChannelRow, rows, table};
 use crate::source::{self, Source};
+use crate::text::escaped;
 
 /// What `--json` prints.
 #[derive(Serialize)]

@@ -17,15 +17,15 @@ use super::setup::Setup;
 use super::witness::SessionWitness;
 use super::{Failure, bed, beds, out_folder, output, say};
 use crate::files::FileMode;
+use crate::health::Phase;
 use crate::link::admission::Admission;
 use crate::link::clock::HostClock;
 use crate::link::hub::{self, Beds, FromLinks, Hub, NewBed, Started};
 use crate::link::live::Witness;
 use crate::link::log::SessionEvent;
 use crate::link::mark;
-use crate::link::session::Settings;
 use crate::link::transport::Endpoint;
-use crate::service::health::Phase;
+use crate::link::types::Settings;
 use crate::service::{Service, bind, log, stop as signals, systemd};
 use crate::web::{Origin, Web};
 

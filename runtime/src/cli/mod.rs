@@ -36,9 +36,10 @@ use clap::Parser;
 use sfm_models::manifest::ChannelPolicy;
 
 use self::args::{Args, Command};
-use crate::montage::{ChannelRules, escaped};
+use crate::montage::ChannelRules;
 use crate::service::console::{self, Weight};
 use crate::service::log;
+use crate::text::escaped;
 
 /// Why a command ends early.
 #[derive(Debug)]

@@ -7,18 +7,18 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::session_place::{LOCK, is_too_long};
+use super::session_place::is_too_long;
 use crate::journal::{Journal, JournalWindow};
 use crate::link::saved::SavedSession;
-use crate::recorder::{FolderMaker, SessionFolder, Unrecorded};
+use crate::recorder::Unrecorded;
+use crate::session_folder::{
+    ANNOTATIONS, FolderMaker, JOURNAL, LOCK, LOG, RECORDINGS, SESSION, SessionFolder,
+};
 
 /// Names that are tried.
 const MAX_NAMES: u32 = 10_000;
 /// Windows of the journal that wait for the disk: a night of 16 h.
 const MAX_WINDOWS: usize = 200;
-/// What a session has in its folder besides `session.json`.
-const FILES: [&str; 5] =
-    ["recording.edf", "recording.bdf", "annotations.edf", "session.jsonl", "journal.sfm"];
 
 /// Finds the folder that the session in `folder`, which began at `start_utc_ms`, goes on in, and makes
 /// it with the rights of the first one.
@@ -61,10 +61,9 @@ fn is_free(path: &Path, start_utc_ms: i64) -> bool {
         Ok(about) if !about.is_dir() => false,
         Ok(_) => {
             let is_there = |name: &&str| fs::symlink_metadata(path.join(name)).is_ok();
-            let (recordings, others) = FILES.split_at(2);
             let is_ours = SavedSession::read(path).is_ok_and(|s| s.start_utc_ms == start_utc_ms);
-            !recordings.iter().any(is_there)
-                && (is_ours || !others.iter().chain(&["session.json"]).any(is_there))
+            !RECORDINGS.iter().any(is_there)
+                && (is_ours || ![ANNOTATIONS, JOURNAL, LOG, SESSION].iter().any(is_there))
         }
     }
 }
@@ -135,7 +134,7 @@ mod tests {
             saved.write(folder).expect("written");
         };
         let found = || {
-            let folder = SessionFolder::new(&out.join("recording.edf"), None);
+            let folder = SessionFolder::new(&out.join(RECORDINGS[0]), None);
             next_folder(&folder, 7)(&out).map(name).expect("one is free")
         };
         assert_eq!(found().as_deref(), Some("night"), "it is gone");

@@ -9,6 +9,7 @@ use super::args::RunArgs;
 use super::session_place;
 use crate::batch::marker;
 use crate::files;
+use crate::session_folder;
 use crate::sink;
 
 /// A run's claim to its folder: holds the session's lock, where there is one, until it is dropped.
@@ -53,7 +54,7 @@ pub(super) fn claim(out: &Path) -> Result<Claim, Failure> {
 /// # Errors
 /// Wrong usage.
 pub(super) fn unless_session(out: &Path) -> Result<Claim, Failure> {
-    match held(&out.join(session_place::LOCK)) {
+    match held(&out.join(session_folder::LOCK)) {
         Ok(lock) => Ok(Claim { _session: lock }),
         Err(()) => Err(refuse(out, "a live session is at work in it")),
     }

@@ -7,12 +7,13 @@ use super::args::{Passes, RunArgs, Speed};
 use super::setup::Setup;
 use super::{Failure, say, show};
 use crate::event::Event;
+use crate::health::Beds;
 use crate::night::Sex;
-use crate::recorder::SessionFolder;
 use crate::service::console::{self, Weight};
-use crate::service::health::Beds;
+use crate::session_folder::SessionFolder;
 use crate::sink::report::About;
 use crate::sink::{self, Opened, Place, Sink, SinkError, Sinks, WhenFull};
+use crate::text::json_text;
 use crate::web::{Room, Web, WebSink};
 
 /// The sink that brings a run to the live page.
@@ -185,7 +186,7 @@ impl Output {
     /// Hands an event to all of them.
     pub fn send(&mut self, event: Event) {
         if self.json != Json::No && event.is_kept() && self.shown.is_ok() {
-            self.shown = match sink::json_line(&event) {
+            self.shown = match json_text(&event) {
                 Ok(line) => self.print(line),
                 Err(e) => Err(Failure::run(format!("an event cannot be written as JSON: {e}"))),
             };

@@ -18,6 +18,7 @@ use crate::files::FileMode;
 use crate::link::saved::{self, SavedSession};
 use crate::recorder::{Recorder, recording_in};
 use crate::service::{Service, ServiceArgs, log, stop as signals};
+use crate::session_folder;
 
 /// Where a `session.json` that cannot be read is kept.
 const DAMAGED: &str = "session.damaged.json";
@@ -70,7 +71,7 @@ pub(super) fn run(args: &RecoverArgs) -> Result<(), Failure> {
 
 /// The session of a folder; where its file is lost or damaged, what the recording tells of it.
 fn session(dir: &Path) -> Result<SavedSession, Failure> {
-    let path = dir.join(saved::FILE_NAME);
+    let path = dir.join(session_folder::SESSION);
     let reason = match SavedSession::read(dir) {
         Ok(saved) if saved.ended => {
             return Err(Failure::input(format!(
@@ -87,7 +88,7 @@ fn session(dir: &Path) -> Result<SavedSession, Failure> {
             return Err(Failure::input(format!(
                 "{}: holds no {}; give the folder of a live session",
                 dir.display(),
-                saved::FILE_NAME
+                session_folder::SESSION
             )));
         }
     };

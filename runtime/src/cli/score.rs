@@ -14,8 +14,8 @@ use crate::files;
 use crate::hypnogram::agreement::{Agreement, Alignment, check_epoch_lengths};
 use crate::hypnogram::confusion::ClassFigures;
 use crate::hypnogram::{self, Codes, ReadOptions, Scoring, timeline};
-use crate::montage::escaped;
 use crate::sink::write_whole;
+use crate::text::escaped;
 
 /// Reads both, prints the figures and draws the timeline.
 pub(super) fn run(args: &ScoreArgs) -> Result<(), Failure> {

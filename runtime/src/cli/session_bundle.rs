@@ -12,10 +12,8 @@ use super::session_place::there;
 use super::setup::Setup;
 use super::{Failure, bundle, say};
 use crate::link::saved::SavedSession;
+use crate::session_folder::BUNDLE;
 use crate::sink;
-
-/// The copy's name in a session's folder.
-pub(super) const FILE_NAME: &str = "bundle.sfm";
 
 /// Whether the session began with this bundle, or with one that computes the same.
 pub(super) fn is_of(saved: &SavedSession, bundle: &Bundle) -> bool {
@@ -26,7 +24,7 @@ pub(super) fn is_of(saved: &SavedSession, bundle: &Bundle) -> bool {
 
 /// Copies the bundle beside the session, on a thread of its own: samples do not wait for it.
 pub(super) fn keep(setup: &Arc<Setup>, out: &Path) {
-    let (setup, path) = (setup.clone(), out.join(FILE_NAME));
+    let (setup, path) = (setup.clone(), out.join(BUNDLE));
     let copy = move || {
         if let Err(e) = sink::write_whole(&path, setup.bundle.bytes()) {
             tracing::warn!("{e}; after a cut the session needs the bundle's own file");
@@ -74,7 +72,7 @@ pub(super) fn of_session(saved: &SavedSession, folder: &Path) -> Option<PathBuf>
 
 /// Where a session's bundle may be; `None` is the built-in one.
 fn candidates(saved: &SavedSession, folder: &Path) -> Vec<Option<PathBuf>> {
-    let copy = Some(folder.join(FILE_NAME)).filter(|path| path.exists());
+    let copy = Some(folder.join(BUNDLE)).filter(|path| path.exists());
     [copy, saved.bundle.clone()].into_iter().flatten().map(Some).chain([None]).collect()
 }
 
@@ -96,7 +94,7 @@ pub(super) fn open(
         wanted.is_some() && SavedSession::read(folder).is_ok_and(|saved| saved.bundle == wanted)
     };
     for folder in folders.into_iter().rev().filter(kept_it) {
-        let copy = folder.join(FILE_NAME);
+        let copy = folder.join(BUNDLE);
         let args = RunArgs { bundle: Some(copy.clone()), ..args.clone() };
         if let Ok(setup) = load(&args) {
             let copy = copy.display();

@@ -7,17 +7,19 @@ use std::sync::Arc;
 
 use super::args::RunArgs;
 use super::session_bundle;
-use super::session_place::{CutSession, LOCK, Place, lock, start_of};
+use super::session_place::{CutSession, Place, lock, start_of};
 use super::setup::Setup;
 use super::{Failure, say};
 use crate::journal::{Journal, JournalNetwork, JournalWindow};
 use crate::link::hub::Started;
-use crate::link::log::{SessionEvent, hex};
+use crate::link::log::SessionEvent;
 use crate::link::saved::SavedSession;
 use crate::recorder::{AnnotationLog, Recorder, RecorderError};
+use crate::session_folder::{ANNOTATIONS, JOURNAL, LOCK};
 use crate::signal::{SignalInfo, StreamInfo};
 use crate::source::edf::EdfSource;
-use crate::staging::EPOCH_S;
+use crate::text::hex;
+use sfm_models::EPOCH_S;
 
 /// More than the low-pass filter looks ahead, seconds.
 const LOOK_AHEAD_S: f64 = 2.0;
@@ -145,7 +147,7 @@ fn create_in(
     };
     let (annotations, journal) = others().inspect_err(|_| {
         // They hold nothing yet.
-        let made = [&path, &out.join("annotations.edf"), &out.join("journal.sfm"), &out.join(LOCK)];
+        let made = [&path, &out.join(ANNOTATIONS), &out.join(JOURNAL), &out.join(LOCK)];
         made.into_iter().for_each(|file| drop(std::fs::remove_file(file)));
     })?;
     if args.bundle.is_some() {

@@ -17,12 +17,12 @@ use crate::files;
 use crate::link::clock::HostClock;
 use crate::link::log::SessionEvent;
 use crate::link::saved::{self, SavedSession};
-use crate::link::session::{Resumed, Session, SessionChannel, Settings};
+use crate::link::session::Session;
+use crate::link::types::{Resumed, SessionChannel, Settings};
 use crate::recorder::{Recorded, Recorder, recording_in};
+use crate::session_folder;
 use crate::sink;
 
-/// Locked by who is at work on a session.
-pub(super) const LOCK: &str = ".session.lock";
 /// A session without a name goes on within this time after its last sample.
 const LONGEST_CUT: Duration = Duration::from_secs(30 * 60);
 /// A session with a name.
@@ -32,13 +32,13 @@ const MAX_NIGHTS: u32 = 10_000;
 /// Files besides those of every run, of `--format` and of messages that make a folder a used one, which
 /// a new session keeps away from.
 const FILES: [&str; 7] = [
-    "annotations.edf",
-    "bundle.sfm",
-    "journal.sfm",
+    session_folder::ANNOTATIONS,
+    session_folder::BUNDLE,
+    session_folder::JOURNAL,
     "mqtt.outbox",
     "nats.outbox",
-    "session.json",
-    "session.jsonl",
+    session_folder::SESSION,
+    session_folder::LOG,
 ];
 
 /// Where a session goes.
@@ -212,12 +212,12 @@ impl Seen {
         let modified = |path: &Path| path.metadata().ok()?.modified().ok();
         let last = recording_in(&folder)
             .and_then(|path| modified(&path))
-            .or_else(|| modified(&folder.join(saved::FILE_NAME)))
+            .or_else(|| modified(&folder.join(session_folder::SESSION)))
             .or_else(|| modified(&folder))
             .unwrap_or(SystemTime::UNIX_EPOCH);
-        let saved = match folder.join(saved::FILE_NAME).exists() {
+        let saved = match folder.join(session_folder::SESSION).exists() {
             true => SavedSession::read(&folder),
-            false => Err(format!("it holds {held} and no {}", saved::FILE_NAME)),
+            false => Err(format!("it holds {held} and no {}", session_folder::SESSION)),
         };
         Some(Self { folder, last, saved })
     }
@@ -244,7 +244,10 @@ impl Owner<'_> {
         let channels = saved.session_channels()?;
         let fits = channels.len() == recorded.signals.len() && recorded.start.is_some();
         if !fits {
-            return Err(format!("its recording has other channels than {}", saved::FILE_NAME));
+            return Err(format!(
+                "its recording has other channels than {}",
+                session_folder::SESSION
+            ));
         }
         Ok(CutSession { folder, saved, recorded, lock, within })
     }
@@ -267,8 +270,9 @@ impl Owner<'_> {
 
 /// Takes the folder's lock; `None` if somebody has it.
 pub(super) fn lock(folder: &Path) -> Result<Option<File>, String> {
-    let file = files::open(File::options().write(true).create(true), &folder.join(LOCK))
-        .map_err(|e| format!("it cannot be written ({e})"))?;
+    let file =
+        files::open(File::options().write(true).create(true), &folder.join(session_folder::LOCK))
+            .map_err(|e| format!("it cannot be written ({e})"))?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => Ok(None),
         // A file system without locks is no reason not to record.

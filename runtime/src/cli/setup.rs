@@ -22,7 +22,7 @@ use crate::night::Demographics;
 use crate::pipeline::{Network, PipelineError};
 use crate::signal::StreamInfo;
 use crate::source::{Recording, Source};
-use crate::staging::EPOCH_S;
+use sfm_models::EPOCH_S;
 
 /// A night has some hundred independent steps at a time at most.
 const MAX_THREADS: usize = 256;

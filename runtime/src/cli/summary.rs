@@ -8,9 +8,9 @@ use sfm_models::SleepStage;
 
 use crate::event::{ApneaEstimate, Night, Pass, Started};
 use crate::hazards::{self, Hazard, NoGround, Withheld};
-use crate::montage::is_hidden;
 use crate::sink::Labels;
 use crate::statistics::SleepStatistics;
+use crate::text::is_hidden;
 
 /// Columns of the output.
 const WIDTH: usize = 80;

@@ -21,7 +21,7 @@ use self::screen::Screen;
 use self::state::State;
 use self::stderr::HeldStderr;
 use crate::event::Event;
-use crate::service::health::Health;
+use crate::health::Health;
 use crate::service::stop as signals;
 use crate::sink::{Place, Sink, SinkError};
 

@@ -6,18 +6,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::link::arrivals::Arrivals;
-use crate::link::hub::{DeviceTotals, Totals};
+use crate::health::arrivals::Arrivals;
+use crate::health::disk::RecordingSpace;
+use crate::health::{Health, Recorder, Status};
 use crate::link::ledger::SampleLedger;
 use crate::link::live::Witness;
-use crate::link::log::{LogLine, SessionEvent, SessionLog, hex};
+use crate::link::log::{LogLine, SessionEvent, SessionLog};
 use crate::link::saved::SavedSession;
 use crate::link::transport::Endpoint;
+use crate::link::types::{DeviceTotals, Totals};
 use crate::pipeline::Load;
-use crate::recorder::{self, RecorderEvent, SessionFolder, Unrecorded};
-use crate::service::disk::RecordingSpace;
-use crate::service::health::{Health, Recorder, Status};
+use crate::recorder::{self, RecorderEvent, Unrecorded};
+use crate::session_folder::SessionFolder;
 use crate::telemetry::{Befell, ClockFit, DeviceMeter};
+use crate::text::hex;
 use crate::web::Room;
 
 /// Counts, one a second, of which one is saved.
@@ -559,8 +561,8 @@ impl Witness for SessionWitness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::arrivals::DeviceArrivals;
-    use crate::service::health::{Beds, Limits};
+    use crate::health::arrivals::DeviceArrivals;
+    use crate::health::{Beds, Limits};
 
     /// Devices 1, 2 and so on: has it a link, has it said goodbye.
     fn totals(devices: &[(bool, bool)]) -> Totals {

@@ -71,7 +71,7 @@ fn not_a_number_comes_back_as_it_was() {
 fn a_cut_at_any_byte_keeps_the_whole_entries_before_it() {
     let dir = tempfile::tempdir().expect("folder");
     let expected = written(dir.path(), 2);
-    let path = dir.path().join(FILE_NAME);
+    let path = dir.path().join(JOURNAL);
     let bytes = std::fs::read(&path).expect("reads");
     let whole = |bytes: &[u8]| {
         let contents = Contents::read(bytes, &network()).expect("is a journal");
@@ -99,7 +99,7 @@ fn a_cut_at_any_byte_keeps_the_whole_entries_before_it() {
 fn damage_ends_the_journal_there() {
     let dir = tempfile::tempdir().expect("folder");
     written(dir.path(), 3);
-    let bytes = std::fs::read(dir.path().join(FILE_NAME)).expect("reads");
+    let bytes = std::fs::read(dir.path().join(JOURNAL)).expect("reads");
     let count = |bytes: &[u8]| match Contents::read(bytes, &network()) {
         Ok(contents) => contents.map_or(0, |contents| contents.windows.len()),
         Err(_) => 0,
@@ -133,7 +133,7 @@ fn a_part_window_is_dropped_when_the_session_goes_on() {
 fn what_does_not_fit_is_refused_and_nothing_written() {
     let dir = tempfile::tempdir().expect("folder");
     written(dir.path(), 1);
-    let before = std::fs::read(dir.path().join(FILE_NAME)).expect("reads");
+    let before = std::fs::read(dir.path().join(JOURNAL)).expect("reads");
     let (mut journal, _) = Journal::reopen(dir.path(), network()).expect("reopened");
     let mut wide = window(1, 6);
     if let Some(modality) = &mut wide.modalities[0] {
@@ -145,14 +145,14 @@ fn what_does_not_fit_is_refused_and_nothing_written() {
         assert!(matches!(error, JournalError::Unfit { .. }), "{error}");
         assert!(!error.to_string().contains('\n'));
     }
-    assert_eq!(std::fs::read(dir.path().join(FILE_NAME)).expect("reads"), before);
+    assert_eq!(std::fs::read(dir.path().join(JOURNAL)).expect("reads"), before);
 }
 
 #[test]
 fn another_bundles_journal_is_refused_in_one_line_and_left_alone() {
     let dir = tempfile::tempdir().expect("folder");
     written(dir.path(), 1);
-    let path = dir.path().join(FILE_NAME);
+    let path = dir.path().join(JOURNAL);
     let before = std::fs::read(&path).expect("reads");
     let other = JournalNetwork { bundle_sha256: "cd".repeat(32), ..network() };
     let wider = JournalNetwork { embed_dim: 8, ..network() };

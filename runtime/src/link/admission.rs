@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::budget::{Barred, Bucket, Rate};
-use super::device::Violation;
-use super::log::{SessionEvent, hex};
-use super::refusals::{RefusalWatch, Refusals, Refused};
+use super::log::SessionEvent;
+use super::refusals::{RefusalWatch, Refusals};
+use super::types::{NoBed, Refused, Violation};
+use crate::health::{Beds, Status};
 use crate::service::bind::Devices;
-use crate::service::health::{Beds, Status};
+use crate::text::hex;
 
 /// Beds of one process, where nobody says otherwise.
 pub const MAX_BEDS: usize = 256;

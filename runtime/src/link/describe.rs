@@ -2,7 +2,7 @@
 
 use sfm_firmware_bridge::{Channel, MarkKind};
 
-use super::device::Violation;
+use super::types::Violation;
 use crate::signal::SignalInfo;
 
 /// Fastest channel, Hz: sound is slower than this.

@@ -8,12 +8,12 @@ use sfm_firmware_bridge::{Channel, FromDevice, FromHost, Hello, TimeReply};
 
 use super::clock::{ClockFit, HostSeconds};
 use super::describe::{mark_text, signal};
-use super::log::{Noted, SessionEvent, hex};
+use super::log::{Noted, SessionEvent};
 use super::reassembly::{Reassembly, Run};
-use super::session::{Resumed, Settings};
-pub use super::slot::Axis;
 use super::slot::Slot;
+use super::types::{Axis, LinkId, Resumed, Settings, Violation};
 use crate::signal::{DigitalBlock, SignalInfo};
+use crate::text::hex;
 
 /// Channels of one device.
 pub const MAX_CHANNELS: u8 = 64;
@@ -31,11 +31,6 @@ const CLOCK_LOG_S: f64 = 600.0;
 /// A device that is silent for so long is looked for behind other links, seconds of the session and real ones.
 const OTHER_LINK_S: (f64, f64) = (3.0, 0.25);
 
-/// A device does what no sensor does; its link is to be closed. One sentence.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Violation(pub String);
-
 /// What comes out of a session: samples for the recording and the pipeline, lines for the log,
 /// messages to devices.
 #[derive(Debug, Default)]
@@ -45,7 +40,7 @@ pub struct Out {
     /// What happened.
     pub log: Vec<Noted>,
     /// Messages by link.
-    pub send: Vec<(super::LinkId, FromHost)>,
+    pub send: Vec<(LinkId, FromHost)>,
     /// Devices that are ready for a session of their own.
     pub leaving: Vec<Device>,
 }
@@ -74,7 +69,7 @@ pub(super) struct DeviceChannel {
 #[derive(Debug)]
 pub struct Device {
     pub(super) id: u64,
-    pub(super) link: Option<super::LinkId>,
+    pub(super) link: Option<LinkId>,
     pub(super) model: String,
     session: u64,
     tick_hz: u32,
@@ -97,7 +92,7 @@ pub struct Device {
     next_start_s: HostSeconds,
     next_other_s: HostSeconds,
     /// The link over which it last said hello.
-    pub(super) greeted: Option<super::LinkId>,
+    pub(super) greeted: Option<LinkId>,
     next_ledger_s: HostSeconds,
     next_clock_log_s: HostSeconds,
     marks: u32,
@@ -249,7 +244,7 @@ impl Device {
     /// other is asked for a hello.
     pub(super) fn is_heard_over(
         &mut self,
-        link: super::LinkId,
+        link: LinkId,
         speed: f64,
         now_s: HostSeconds,
         out: &mut Out,
@@ -401,7 +396,7 @@ impl Device {
             let behind_s = settings.give_up_s(axis.speed);
             let at_s = now_s - behind_s - axis.start_s();
             for slot in &mut self.slots {
-                slot.give_up_before(at_s, out);
+                slot.give_up_before(at_s, &mut out.blocks);
             }
         }
         if now_s >= self.next_ledger_s {
@@ -423,7 +418,7 @@ impl Device {
         }
     }
 
-    fn ask(&mut self, link: super::LinkId, now_s: HostSeconds, out: &mut Out) {
+    fn ask(&mut self, link: LinkId, now_s: HostSeconds, out: &mut Out) {
         if now_s >= self.next_start_s {
             let complete = self.channels.iter().all(Option::is_some) && self.received > 0;
             self.next_start_s = if complete { f64::INFINITY } else { now_s + 1.0 };

@@ -17,18 +17,20 @@ use sfm_firmware_bridge::{FromDevice, FromHost, MAX_FRAME_BYTES, encode};
 use tokio::sync::mpsc;
 
 use self::links::{Closed, OpenLink, Place};
-use super::LinkId;
 use super::admission::Admission;
-use super::arrivals::Arrivals;
 use super::clock::{HostClock, HostSeconds};
-use super::device::{Device, Out, Violation};
+use super::device::{Device, Out};
 use super::ledger::{FrameLedger, SampleLedger};
-use super::log::{LogLine, Noted, SessionEvent, hex};
+use super::log::{LogLine, Noted, SessionEvent};
 use super::probation::Probations;
-use super::session::{Beginning, Session, SessionChannel};
-use super::transport::{Endpoint, Wire, Wires};
+use super::session::{Beginning, Session};
+use super::transport::Endpoint;
+use super::types::{LinkId, NoBed, Refused, SessionChannel, Totals, Violation};
+use super::wire::{Wire, Wires};
 use crate::edf::DateTime;
+use crate::health::arrivals::Arrivals;
 use crate::signal::DigitalBlock;
+use crate::text::hex;
 
 /// What the links' thread hands to a session's thread, at most: some minutes of a full montage.
 const QUEUE: usize = 1 << 15;
@@ -72,40 +74,6 @@ pub struct Started {
     pub beginning: Beginning,
 }
 
-/// A session's counts.
-#[derive(Debug, Clone, Default)]
-pub struct Totals {
-    /// Each channel's ledger, in the recording's order.
-    pub channels: Vec<SampleLedger>,
-    /// Each device.
-    pub devices: Vec<DeviceTotals>,
-    /// Frames of all links of the session.
-    pub frames: FrameLedger,
-    /// Blocks that the session's thread did not take.
-    pub dropped_blocks: u64,
-    /// Links that are up.
-    pub links: usize,
-    /// What arrives.
-    pub arrivals: Arrivals,
-}
-
-/// A device's counts and its clock.
-#[derive(Debug, Clone, Copy)]
-pub struct DeviceTotals {
-    /// The device.
-    pub device: u64,
-    /// It has a link.
-    pub is_up: bool,
-    /// The sum over its channels.
-    pub samples: SampleLedger,
-    /// Parts per million that its clock is fast.
-    pub fast_ppm: Option<f64>,
-    /// The session's time at its tick 0, seconds.
-    pub offset_s: Option<f64>,
-    /// Median round trip, seconds.
-    pub round_trip_s: Option<f64>,
-}
-
 /// Which devices belong together.
 pub enum Beds {
     /// All of them, in this session; the last makes sessions for those that have no place in it.
@@ -120,15 +88,6 @@ pub type Opened = (Session, SyncSender<FromLinks>);
 /// Makes the session of a device and starts the thread that takes what it tells. Called on the
 /// links' thread.
 pub type NewBed = Box<dyn FnMut(u64) -> Result<Opened, NoBed> + Send>;
-
-/// Why a device gets no session.
-#[derive(Debug)]
-pub enum NoBed {
-    /// The one that it is to lie beside is still being begun.
-    NotYet,
-    /// One sentence.
-    Refused(String),
-}
 
 struct Bed {
     /// The device, where a session has one.

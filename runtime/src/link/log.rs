@@ -11,14 +11,13 @@ use serde::Serialize;
 
 use super::clock::HostSeconds;
 use super::ledger::SampleLedger;
-use super::refusals::Refused;
+use super::types::Refused;
 use crate::files;
 use crate::rate::{LeftOut, RateLimit};
-use crate::recorder::put_in;
-use crate::sink::json_text;
+use crate::session_folder::LOG;
+use crate::session_folder::put_in;
+use crate::text::json_text;
 
-/// The log's name in a session's folder.
-pub const FILE_NAME: &str = "session.jsonl";
 /// No line is longer.
 const MAX_LINE_BYTES: u64 = 1 << 16;
 /// Bytes of lines that wait for the disk at most.
@@ -55,7 +54,7 @@ impl SessionLog {
     }
 
     fn open_within(dir: &Path, max_bytes: u64) -> Result<Self, String> {
-        let path = dir.join(FILE_NAME);
+        let path = dir.join(LOG);
         let opened = files::open(OpenOptions::new().create(true).read(true).append(true), &path);
         let opened = opened.and_then(|file| {
             cut_to_lines(&file)?;
@@ -139,7 +138,7 @@ impl SessionLog {
     /// # Errors
     /// One sentence with the file; the log goes on where it was.
     pub fn move_to(&mut self, dir: &Path) -> Result<(), String> {
-        let path = dir.join(FILE_NAME);
+        let path = dir.join(LOG);
         let moved = put_in(&self.file, &path).or_else(|failure| {
             // From a disk that is gone nothing can be copied: better begin a log than have none.
             let begun =
@@ -469,11 +468,6 @@ pub struct MeasuredRate {
     pub nominal_hz: f64,
     /// As measured, Hz.
     pub measured_hz: f64,
-}
-
-/// A device's number as people write it.
-pub fn hex(number: u64) -> String {
-    format!("{number:016x}")
 }
 
 impl std::fmt::Display for SessionEvent {

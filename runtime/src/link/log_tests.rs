@@ -3,7 +3,7 @@ use super::*;
 #[test]
 fn a_cut_line_is_taken_away_before_the_log_goes_on() {
     let dir = tempfile::tempdir().expect("a folder");
-    let path = dir.path().join(FILE_NAME);
+    let path = dir.path().join(LOG);
     let ended = |reason: &str| LogLine {
         session_s: 1.0,
         utc: "2026-01-02T22:00:00Z".to_owned(),
@@ -33,7 +33,7 @@ fn mark(session_s: f64) -> LogLine {
 }
 
 fn kinds(dir: &Path) -> Vec<(String, u64)> {
-    let text = std::fs::read_to_string(dir.join(FILE_NAME)).expect("read");
+    let text = std::fs::read_to_string(dir.join(LOG)).expect("read");
     let lines = text.lines().map(|line| {
         let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
         let kind = line["event"].as_str().expect("a kind").to_owned();
@@ -110,7 +110,7 @@ fn what_a_full_disk_does_not_take_waits_and_is_counted_beyond_its_room() {
     let mut log = SessionLog::open(dir.path()).expect("opens");
     let writable = std::mem::replace(
         &mut log.file,
-        File::open(dir.path().join(FILE_NAME)).expect("for reading only"),
+        File::open(dir.path().join(LOG)).expect("for reading only"),
     );
     let failed = (0..20_000).filter(|_| log.write(&mark(1.0)).is_some()).count();
     assert_eq!(failed, 1, "it is told once");

@@ -9,7 +9,6 @@
 
 pub mod admission;
 pub mod align;
-pub mod arrivals;
 mod budget;
 pub mod clock;
 mod describe;
@@ -30,8 +29,7 @@ mod slot;
 pub mod standing;
 mod tcp;
 pub mod transport;
+pub mod types;
 mod udp;
 mod waiting;
-
-/// Number of a link, new for each connection.
-pub type LinkId = u64;
+pub mod wire;

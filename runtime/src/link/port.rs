@@ -4,8 +4,8 @@
 use sfm_firmware_bridge::{Decoder, FrameError, FromDevice, MAX_FRAME_BYTES};
 
 use super::clock::HostSeconds;
-use super::device::Violation;
 use super::ledger::FrameLedger;
+use super::types::Violation;
 
 /// Hellos within [`HELLO_WINDOW_S`]: devices that cannot listen send one every 10 s.
 const MAX_HELLOS: u32 = 50;

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use sfm_firmware_bridge::{FromDevice, FromHost, Hello};
 
-use super::LinkId;
 use super::clock::HostSeconds;
-use super::device::{Out, Violation};
+use super::device::Out;
 use super::log::Noted;
 use super::session::Session;
+use super::types::{LinkId, Violation};
 
 /// How long a device sends samples before it gets a bed, seconds of the session.
 pub(super) const PROBATION_S: f64 = 10.0;

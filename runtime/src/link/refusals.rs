@@ -9,99 +9,24 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::log::SessionEvent;
-use crate::service::health::{Beds, Status};
+use super::types::{NoBed, Refused};
+use crate::health::{Beds, Status};
 use crate::telemetry::RefusalMeter;
 
 /// Between two lines of one kind; and so long nothing was refused when all is well again.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Why something is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Refused {
-    /// Connections and datagrams of who said no hello.
-    NoHello,
-    /// Hellos of devices that `--allow-device` does not name.
-    NotAllowed,
-    /// Links that were cut off.
-    CutOff,
-    /// Datagrams and hellos of who was cut off less than a minute ago.
-    Barred,
-    /// Devices that said hello and sent no samples as they should.
-    Unproven,
-    /// Datagrams beyond what an address, or all strangers together, may send.
-    OverBudget,
-    /// Links that were closed for newer ones.
-    Displaced,
-    /// New links, because all there are belong to known devices.
-    NoRoom,
-    /// Devices that got no bed.
-    NoBed,
-    /// Datagrams that the kernel dropped, because this program did not take them in time.
-    Overrun,
-}
-
-impl Refused {
-    /// All kinds.
-    pub const ALL: [Refused; 10] = [
-        Refused::NoHello,
-        Refused::NotAllowed,
-        Refused::CutOff,
-        Refused::Barred,
-        Refused::Unproven,
-        Refused::OverBudget,
-        Refused::Displaced,
-        Refused::NoRoom,
-        Refused::NoBed,
-        Refused::Overrun,
-    ];
-
-    /// Its label in metrics and log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Refused::NoHello => "no_hello",
-            Refused::NotAllowed => "not_allowed",
-            Refused::CutOff => "cut_off",
-            Refused::Barred => "barred",
-            Refused::Unproven => "unproven",
-            Refused::OverBudget => "over_budget",
-            Refused::Displaced => "displaced",
-            Refused::NoRoom => "no_room",
-            Refused::NoBed => "no_bed",
-            Refused::Overrun => "overrun",
-        }
-    }
-
-    /// What was refused, for people.
-    pub fn what(self) -> &'static str {
-        match self {
-            Refused::NoHello => "connections or datagrams without a hello",
-            Refused::NotAllowed => "hellos of devices that --allow-device does not name",
-            Refused::CutOff => "links cut off",
-            Refused::Barred => "messages of who was cut off less than a minute ago",
-            Refused::Unproven => "devices that said hello and sent no samples",
-            Refused::OverBudget => "datagrams beyond the budget of their address",
-            Refused::Displaced => "links without a device closed for newer ones",
-            Refused::NoRoom => "links too many",
-            Refused::NoBed => "devices without a bed",
-            Refused::Overrun => {
-                "datagrams dropped by the kernel (net.core.rmem_max limits the buffer)"
-            }
-        }
-    }
-
-    /// A sensor may be among them, so somebody should look.
-    pub fn is_harm(self) -> bool {
-        use Refused::{Displaced, NoBed, NoRoom, OverBudget, Overrun};
-        matches!(self, OverBudget | Displaced | NoRoom | NoBed | Overrun)
-    }
-}
-
 /// The counts of a process.
-#[derive(Default)]
 pub struct Refusals {
     counts: [AtomicU64; Refused::ALL.len()],
     meter: RefusalMeter,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        let meter = RefusalMeter::new(&Refused::ALL.map(Refused::as_str));
+        Self { counts: Default::default(), meter }
+    }
 }
 
 impl Refusals {
@@ -110,7 +35,7 @@ impl Refusals {
         if let Some(count) = self.counts.get(kind as usize) {
             count.fetch_add(number, Ordering::Relaxed);
         }
-        self.meter.refused(kind, number);
+        self.meter.refused(kind as usize, number);
     }
 
     fn all(&self) -> [u64; Refused::ALL.len()] {
@@ -202,7 +127,7 @@ impl RefusalWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::health::Limits;
+    use crate::health::Limits;
 
     struct Bench {
         refusals: Arc<Refusals>,

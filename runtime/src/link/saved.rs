@@ -8,18 +8,17 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sfm_models::manifest::ChannelPolicy;
 
-use super::hub::Totals;
 use super::ledger::{FrameLedger, SampleLedger};
-use super::session::SessionChannel;
+use super::types::{SessionChannel, Totals};
 use crate::files::{self, Durability};
 use crate::night::{Demographics, Sex};
 use crate::recorder::Unrecorded;
+use crate::session_folder::SESSION;
 use crate::signal::SignalInfo;
 use crate::sink::formats::FormatArgs;
 use crate::sink::report::ReportArgs;
+use crate::text::hex;
 
-/// The file's name in a session's folder.
-pub const FILE_NAME: &str = "session.json";
 /// A session's file is short; anything longer is none.
 const MAX_BYTES: u64 = 4 << 20;
 const VERSION: u32 = 2;
@@ -170,7 +169,7 @@ impl SavedSession {
     /// # Errors
     /// One sentence with the file.
     pub fn read(dir: &Path) -> Result<Self, String> {
-        let path = dir.join(FILE_NAME);
+        let path = dir.join(SESSION);
         let refuse = |reason: String| format!("{}: {reason}", path.display());
         let text = files::read_text(&path, MAX_BYTES)
             .map_err(|e| refuse(format!("cannot be read ({e})")))?;
@@ -191,7 +190,7 @@ impl SavedSession {
     /// # Errors
     /// One sentence with the file.
     pub fn write(&self, dir: &Path) -> Result<(), String> {
-        let path = dir.join(FILE_NAME);
+        let path = dir.join(SESSION);
         let text = serde_json::to_vec_pretty(self).map_err(|e| e.to_string())?;
         files::replace(&path, &text, Durability::Synced)
             .map_err(|e| format!("{}: cannot be written ({e})", path.display()))
@@ -215,7 +214,7 @@ impl SavedSession {
 
     /// Whether it has channels of this device.
     pub fn has_device(&self, device: u64) -> bool {
-        self.channels.iter().any(|channel| channel.device == super::log::hex(device))
+        self.channels.iter().any(|channel| channel.device == hex(device))
     }
 
     /// The channels as a session has them.
@@ -229,7 +228,7 @@ impl SavedSession {
             Some(SessionChannel { device, label: saved.label.clone(), signal })
         };
         let channels: Option<Vec<_>> = self.channels.iter().map(channel).collect();
-        channels.ok_or_else(|| format!("{FILE_NAME} is damaged: a device has no number"))
+        channels.ok_or_else(|| format!("{SESSION} is damaged: a device has no number"))
     }
 
     /// The gap ledger of the links, for `night.json`.
@@ -262,7 +261,7 @@ impl SavedChannel {
     fn new(channel: &SessionChannel) -> Self {
         let SessionChannel { device, label, signal } = channel;
         Self {
-            device: super::log::hex(*device),
+            device: hex(*device),
             label: label.clone(),
             recorded_as: signal.label.clone(),
             rate_hz: signal.rate_hz,
@@ -320,15 +319,15 @@ mod tests {
     #[test]
     fn damage_and_other_versions_are_refused_with_the_file() {
         let dir = tempfile::tempdir().expect("a folder");
-        assert!(SavedSession::read(dir.path()).expect_err("absent").contains(FILE_NAME));
+        assert!(SavedSession::read(dir.path()).expect_err("absent").contains(SESSION));
         let saved = SavedSession::new((5, String::new()), &[channel()]);
         let text = serde_json::to_string(&saved).expect("JSON");
         for text in [&text[..text.len() / 2], &text.replace("\"version\":2", "\"version\":7")] {
-            fs::write(dir.path().join(FILE_NAME), text).expect("written");
-            assert!(SavedSession::read(dir.path()).expect_err("refused").contains(FILE_NAME));
+            fs::write(dir.path().join(SESSION), text).expect("written");
+            assert!(SavedSession::read(dir.path()).expect_err("refused").contains(SESSION));
         }
         let later = text.replace("\"version\":2", "\"version\":3,\"more\":1");
-        fs::write(dir.path().join(FILE_NAME), later).expect("written");
+        fs::write(dir.path().join(SESSION), later).expect("written");
         let said = SavedSession::read(dir.path()).expect_err("refused");
         assert!(said.contains("version 3"), "{said}");
     }

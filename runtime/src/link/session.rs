@@ -8,21 +8,23 @@ use std::collections::BTreeMap;
 
 use sfm_firmware_bridge::{FromDevice, Hello};
 
-use super::LinkId;
-use super::arrivals::{Arrivals, DeviceArrivals};
 use super::clock::HostSeconds;
-use super::device::{Axis, Device, MAX_CHANNELS, Out, Violation};
-use super::hub::{DeviceTotals, NoBed};
+use super::device::{Device, MAX_CHANNELS, Out};
 use super::ledger::SampleLedger;
-use super::log::{SessionEvent, hex};
+use super::log::SessionEvent;
 use super::mark::Marks;
 use super::waiting::Waiting;
+use crate::health::arrivals::{Arrivals, DeviceArrivals};
 use crate::signal::SignalInfo;
 
 mod start;
 
+pub use self::start::Beginning;
 use self::start::Cut;
-pub use self::start::{Beginning, Resumed};
+use super::types::{
+    Axis, DeviceTotals, LinkId, NoBed, Refused, SessionChannel, Settings, Violation,
+};
+use crate::text::hex;
 
 /// Devices of one session.
 const MAX_DEVICES: usize = 16;
@@ -37,49 +39,6 @@ const AGAIN_S: f64 = 10.0;
 /// The log says again after this time that a device is not recorded, real seconds.
 const SAID_FOR_S: f64 = 60.0;
 const TOO_MANY: &str = "too many devices wait for a recording of their own";
-
-/// What a session waits for.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Settings {
-    /// Devices without which recording does not begin before `wait_s` is over.
-    pub devices: usize,
-    /// How long to wait for the others once one device is there, seconds.
-    pub wait_s: f64,
-    /// How long a missing sample is waited for, seconds of signal.
-    pub patience_s: f64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { devices: 1, wait_s: 30.0, patience_s: 5.0 }
-    }
-}
-
-/// Silence that is worth a line in the log, seconds of the session and real ones.
-const SILENCE_S: (f64, f64) = (2.0, 0.25);
-/// A silent device's signal is given up after the patience, and not before this, real seconds.
-const GIVE_UP_REAL_S: f64 = 1.0;
-
-impl Settings {
-    pub(super) fn silence_s(&self, speed: f64) -> f64 {
-        SILENCE_S.0.max(SILENCE_S.1 * speed)
-    }
-
-    pub(super) fn give_up_s(&self, speed: f64) -> f64 {
-        self.patience_s.max(GIVE_UP_REAL_S * speed)
-    }
-}
-
-/// A channel of the session and whose it is.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SessionChannel {
-    /// The device.
-    pub device: u64,
-    /// The device's own label.
-    pub label: String,
-    /// As it is recorded.
-    pub signal: SignalInfo,
-}
 
 /// One recording's devices.
 #[derive(Debug)]

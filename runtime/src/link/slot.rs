@@ -2,9 +2,8 @@
 
 use super::align::Alignment;
 use super::clock::HostSeconds;
-use super::device::Out;
 use super::ledger::SampleLedger;
-use crate::signal::SignalInfo;
+use crate::signal::{DigitalBlock, SignalInfo};
 
 /// One channel on the session's axis; it outlives the device's sessions.
 #[derive(Debug)]
@@ -47,24 +46,8 @@ impl Slot {
     }
 
     /// Nothing from before `at_s` seconds after the session's start will come.
-    pub(super) fn give_up_before(&mut self, at_s: f64, out: &mut Out) {
+    pub(super) fn give_up_before(&mut self, at_s: f64, blocks: &mut Vec<DigitalBlock>) {
         let slot = (at_s * self.alignment.rate_hz()).floor().max(0.0) as u64;
-        self.alignment.give_up_before(slot, &mut |b| out.blocks.push(b));
-    }
-}
-
-/// Where the session's time axis lies on the host's clock.
-#[derive(Debug, Clone, Copy)]
-pub struct Axis {
-    /// The host's time of slot 0; `None` before the session has started.
-    pub started_s: Option<HostSeconds>,
-    /// Of the host's clock: limits of real time stay limits of real time.
-    pub speed: f64,
-}
-
-impl Axis {
-    /// The host's time of slot 0, or 0 before it is known.
-    pub fn start_s(&self) -> HostSeconds {
-        self.started_s.unwrap_or(0.0)
+        self.alignment.give_up_before(slot, &mut |b| blocks.push(b));
     }
 }

@@ -9,10 +9,9 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
-use super::LinkId;
-use super::refusals::Refused;
 use super::standing::{Rank, Standing};
-use super::transport::{FIRST_PAUSE, Stream, Wires, carry, next_link};
+use super::types::{LinkId, Refused};
+use super::wire::{FIRST_PAUSE, Stream, Wires, carry, next_link};
 
 /// Connections that are accepted at the same time.
 const MAX_CONNECTIONS: usize = 512;
@@ -107,7 +106,7 @@ mod tests {
 
     use super::*;
     use crate::link::refusals::Refusals;
-    use crate::link::transport::Wire;
+    use crate::link::wire::Wire;
 
     #[tokio::test]
     async fn half_open_connections_make_room_for_the_newest() {

@@ -13,11 +13,10 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
-use super::LinkId;
 use super::budget::{Barred, Bucket, Budgets, Rate};
-use super::refusals::Refused;
 use super::standing::{Rank, Standing};
-use super::transport::{NewLink, SEND_QUEUE, Wire, Wires, next_link};
+use super::types::{LinkId, Refused};
+use super::wire::{NewLink, SEND_QUEUE, Wire, Wires, next_link};
 
 /// What the kernel is asked to hold while this program does not run: of the datagrams of four full
 /// montages a minute's, if `net.core.rmem_max` lets it.

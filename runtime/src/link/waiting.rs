@@ -5,10 +5,9 @@
 
 use sfm_firmware_bridge::Hello;
 
-use super::LinkId;
 use super::clock::HostSeconds;
-use super::device::{Axis, Device, Out, Violation};
-use super::session::Settings;
+use super::device::{Device, Out};
+use super::types::{Axis, LinkId, Settings, Violation};
 
 /// Devices that wait at a time.
 const MAX_WAITING: usize = 16;

@@ -8,8 +8,9 @@ use sfm_models::manifest::ChannelPolicy;
 
 use super::electrode::{self, Lead, Reference, Side};
 use super::units::in_volts;
-use super::{Decision, Derivation, MontageError, escaped, near_labels, normalized};
+use super::{Decision, Derivation, MontageError, near_labels, normalized};
 use crate::signal::SignalInfo;
+use crate::text::escaped;
 
 /// What is to be made of electrodes.
 #[derive(Debug, Clone, Default)]

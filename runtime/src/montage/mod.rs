@@ -24,9 +24,11 @@ use self::rules::{Override, Rule, Verdict};
 use self::select::Candidate;
 use self::units::Quantity;
 pub use rules::{ChannelRules, normalized};
-pub use table::{ChannelRow, escaped, is_hidden, rows, table};
+pub use table::{ChannelRow, rows, table};
 
 use crate::signal::{SignalInfo, StreamInfo};
+use crate::text::escaped;
+pub(crate) use units::unit_uv;
 
 /// A slower channel says too little about 5 s of sleep to be interpolated, Hz. The reference
 /// keeps channels of 1 Hz.

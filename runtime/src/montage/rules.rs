@@ -12,8 +12,8 @@ use sfm_models::manifest::ChannelPolicy;
 
 use super::MontageError;
 use super::derive::{Derive, Wanted};
-use super::table::escaped;
 use super::units::Quantity;
+use crate::text::escaped;
 
 const BUILT_IN: &str = include_str!("../../../configs/channels.toml");
 

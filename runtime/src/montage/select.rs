@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use sfm_models::Modality;
 
-use super::{Decision, electrode, escaped, normalized};
+use super::{Decision, electrode, normalized};
+use crate::text::escaped;
 
 /// EEG and EOG in the order in which the AASM manual asks for them; both eyes before more of the brain.
 const SITES: [&str; 8] = ["C4", "C3", "E1", "E2", "F4", "F3", "O2", "O1"];

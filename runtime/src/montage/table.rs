@@ -8,6 +8,7 @@ use sfm_models::Modality;
 
 use super::Montage;
 use crate::signal::{SignalInfo, StreamInfo};
+use crate::text::escaped;
 
 const HEADINGS: [&str; 7] = ["#", "label", "rate", "unit", "physical range", "modality", "rule"];
 const RIGHT_ALIGNED: [bool; 7] = [true, false, true, false, true, false, false];
@@ -78,31 +79,6 @@ pub fn table(info: &StreamInfo, montage: &Montage) -> String {
     let mut text = aligned(&lines);
     let _ = writeln!(text, "{}", montage.summary());
     text
-}
-
-/// `text` for a terminal: control characters, and those that turn or hide text, are written as
-/// `\u{1b}`.
-pub fn escaped(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_hidden(c) {
-            shown.extend(c.escape_unicode());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
-}
-
-/// A character that a terminal obeys or that turns or hides the text around it.
-pub fn is_hidden(c: char) -> bool {
-    c.is_control() || is_invisible(c)
-}
-
-/// Line separators, marks of writing direction, and characters without width.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 fn aligned(rows: &[[String; 7]]) -> String {

@@ -152,7 +152,18 @@ pub(super) fn refused(
 
 /// Volts of one unit of the channel, if it is in volts.
 pub(super) fn in_volts(signal: &SignalInfo) -> Option<f64> {
-    crate::quality::unit_uv(&signal.unit).map(|uv| f64::from(uv) * 1e-6)
+    unit_uv(&signal.unit).map(|uv| f64::from(uv) * 1e-6)
+}
+
+/// Microvolts of a unit of voltage.
+pub(crate) fn unit_uv(unit: &str) -> Option<f32> {
+    match unit.trim() {
+        "uV" | "µV" | "μV" | "UV" | "uv" => Some(1.0),
+        "mV" | "mv" => Some(1e3),
+        "V" => Some(1e6),
+        "nV" => Some(1e-3),
+        _ => None,
+    }
 }
 
 fn is_of(quantity: Quantity, modality: Modality) -> bool {

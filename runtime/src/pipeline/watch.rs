@@ -5,7 +5,7 @@ use sfm_models::Modality;
 
 use crate::event::{EpochQuality, Event, ModalityChange, Pass};
 use crate::intake::Intake;
-use crate::staging::EPOCH_S;
+use sfm_models::EPOCH_S;
 
 /// Watches the signals of one pass.
 pub(super) struct Watch {

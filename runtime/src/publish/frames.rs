@@ -21,7 +21,8 @@ use serde::Serialize;
 use super::delivery::Shared;
 use super::topic::Topics;
 use crate::event::{Event, Pass, SignalPatch};
-use crate::sink::{Sink, SinkError, json_text};
+use crate::sink::{Sink, SinkError};
+use crate::text::json_text;
 
 /// Five minutes of them; 46 kB each with 18 channels.
 const QUEUE: usize = 60;

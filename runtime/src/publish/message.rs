@@ -4,7 +4,7 @@
 use super::outbox::Message;
 use super::topic::Topics;
 use crate::event::{Event, Pass, SleepEpoch};
-use crate::sink::json_line;
+use crate::text::json_text;
 
 /// Makes messages of one session's events.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Messages {
         if kinds.is_empty() {
             return Ok(Vec::new());
         }
-        let text = json_line(event)?;
+        let text = json_text(event)?;
         Ok(kinds.into_iter().map(|kind| self.message(kind, text.trim_end())).collect())
     }
 
@@ -177,7 +177,7 @@ mod tests {
         let mut read: serde_json::Value = serde_json::from_str(&message.body).expect("JSON");
         let id = read.as_object_mut().and_then(|object| object.remove("id"));
         assert_eq!(id, Some(message.id.as_str().into()));
-        let line = json_line(&event).expect("JSON");
+        let line = json_text(&event).expect("JSON");
         assert_eq!(read, serde_json::from_str::<serde_json::Value>(&line).expect("JSON"));
         assert!(!message.body.contains(char::is_control));
     }

@@ -31,6 +31,7 @@ use self::pulse::Pulse;
 use self::server::{Address, Login, MQTT, NATS};
 use self::topic::{Separator, Topics};
 use crate::link::saved;
+use crate::session_folder;
 use crate::sink::{Place, Sink, SinkError};
 
 /// Names of the outboxes in the output folder.
@@ -157,7 +158,7 @@ impl PublishArgs {
         self.check()?;
         let broker = self.broker("")?.map(|target| (MQTT_OUTBOX, target));
         let server = self.server("")?.map(|target| (NATS_OUTBOX, target));
-        let may_go_on = dir.join(saved::FILE_NAME).exists();
+        let may_go_on = dir.join(session_folder::SESSION).exists();
         let mut delivered = 0;
         for (name, target) in broker.into_iter().chain(server) {
             if !dir.join(name).exists() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::service::health::{BedReport, Health};
+use crate::health::{BedReport, Health};
 
 /// Longest time between two messages.
 const BEAT: Duration = Duration::from_secs(30);
@@ -88,7 +88,7 @@ fn text(status: &str, why: &str, bed: Option<BedReport>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::health::{Beds, Limits, Phase, Recorder};
+    use crate::health::{Beds, Limits, Phase, Recorder};
 
     fn read(text: &str) -> serde_json::Value {
         serde_json::from_str(text).expect("JSON")

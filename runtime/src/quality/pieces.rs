@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use sfm_models::Modality;
 use sfm_models::manifest::{BadSignals, Preprocessing};
 
-use super::{Bounds, LineNoise, LinePower, MIN_LINE_RATE_HZ, MIN_RATE_HZ, Second, unit_uv};
+use super::{Bounds, LineNoise, LinePower, MIN_LINE_RATE_HZ, MIN_RATE_HZ, Second};
+use crate::montage::unit_uv;
 use crate::signal::SignalInfo;
 
 /// A piece with more of its power than this at a line frequency is mains.

@@ -12,17 +12,18 @@ use std::time::{Duration, Instant};
 use sfm_models::SleepStage;
 
 use super::thread::Message;
-use super::{MAX_LOST_S, RecorderError, error_reason, open, put_in};
+use super::{MAX_LOST_S, RecorderError, error_reason};
 use crate::edf::annotation::read_annotations;
 use crate::edf::{
     Annotation, Continuity, DateTime, EdfError, EdfWriter, RecordReader, RecordingSpec,
     SampleFormat,
 };
 use crate::event::{EpochStatus, Event, Pass};
+use crate::lights::{LIGHTS_OFF, LIGHTS_ON};
+use crate::session_folder::{ANNOTATIONS, open_alone, put_in};
 use crate::sink::{Sink, SinkError};
-use crate::staging::EPOCH_S;
+use sfm_models::EPOCH_S;
 
-const FILE_NAME: &str = "annotations.edf";
 /// Time a record claims, seconds: annotations have places in time, their records have not.
 const RECORD_S: f64 = 1.0;
 /// Room for a record's onset and one annotation.
@@ -31,10 +32,6 @@ const ANNOTATION_BYTES: usize = 160;
 const MAX_TEXT: usize = 80;
 /// Gaps shorter than this are left to the recording: thousands would hide what happened.
 const MIN_GAP_S: f64 = 1.0;
-/// The standard texts of EDF+, and ours for the button.
-pub const LIGHTS_OFF: &str = "Lights off";
-/// See [`LIGHTS_OFF`].
-pub const LIGHTS_ON: &str = "Lights on";
 /// The patient's or the nurse's button on a sensor.
 pub const EVENT_BUTTON: &str = "Event button";
 
@@ -54,9 +51,9 @@ impl AnnotationLog {
     /// # Errors
     /// [`RecorderError::Disk`].
     pub fn create(dir: &Path, start: DateTime) -> Result<Self, RecorderError> {
-        let path = dir.join(FILE_NAME);
+        let path = dir.join(ANNOTATIONS);
         let begin = || -> Result<_, EdfError> {
-            let file = open(OpenOptions::new().read(true).write(true).create(true), &path)?;
+            let file = open_alone(OpenOptions::new().read(true).write(true).create(true), &path)?;
             file.set_len(0)?;
             EdfWriter::annotations_only(file, Some(start), RECORD_S, ANNOTATION_BYTES)
         };
@@ -70,7 +67,7 @@ impl AnnotationLog {
     /// # Errors
     /// [`RecorderError::Disk`].
     pub fn reopen(dir: &Path, start: DateTime) -> Result<Self, RecorderError> {
-        let path = dir.join(FILE_NAME);
+        let path = dir.join(ANNOTATIONS);
         match go_on(&path) {
             Ok((writer, written)) => Self::of(path, Ok(writer), written),
             Err(_) => Self::create(dir, start),
@@ -133,7 +130,7 @@ impl AnnotationLog {
     /// # Errors
     /// [`RecorderError::Disk`].
     pub fn move_to(&mut self, dir: &Path) -> Result<(), RecorderError> {
-        let path = dir.join(FILE_NAME);
+        let path = dir.join(ANNOTATIONS);
         match put_in(self.writer.output(), &path) {
             Ok(file) => {
                 if let Some(file) = file {
@@ -161,7 +158,7 @@ impl Drop for AnnotationLog {
 /// The marks of people that stand in `dir`'s file: onset in seconds and text. None where the file
 /// cannot be read.
 pub fn marks(dir: &Path) -> Vec<(f64, String)> {
-    let all = crate::edf::annotations(&dir.join(FILE_NAME)).unwrap_or_default();
+    let all = crate::edf::annotations(&dir.join(ANNOTATIONS)).unwrap_or_default();
     let is_mark = |text: &str| [LIGHTS_OFF, LIGHTS_ON, EVENT_BUTTON].contains(&text);
     all.into_iter().filter(|a| is_mark(&a.text)).map(|a| (a.onset_s, a.text)).collect()
 }
@@ -174,7 +171,7 @@ fn key(onset_s: f64, text: &str) -> Said {
 }
 
 fn go_on(path: &Path) -> Result<(EdfWriter<File>, HashSet<Said>), EdfError> {
-    let file = open(OpenOptions::new().read(true).write(true), path)?;
+    let file = open_alone(OpenOptions::new().read(true).write(true), path)?;
     let mut reader = RecordReader::new(file.try_clone()?)?;
     let annotations = read_annotations(&mut reader)?;
     let first_s = reader.record_onset_s(0)?.unwrap_or_default();
@@ -218,7 +215,7 @@ pub struct AnnotationSink(pub Annotations);
 
 impl Sink for AnnotationSink {
     fn name(&self) -> String {
-        FILE_NAME.to_owned()
+        ANNOTATIONS.to_owned()
     }
 
     /// The recorder's thread does.

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use crate::service::disk;
+use crate::health::disk;
 
 /// The night that space is set aside for, seconds.
 pub(super) const NIGHT_S: f64 = disk::NIGHT_H * 3600.0;

@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::annotations::{AnnotationLog, Annotations};
-use super::folder::{FolderMaker, SessionFolder};
 use super::{Recorder, RecorderError, Written};
 use crate::edf::Annotation;
-use crate::service::disk::RecordingSpace;
+use crate::health::disk::RecordingSpace;
+use crate::session_folder::{FolderMaker, SessionFolder};
 use crate::signal::DigitalBlock;
 
 /// The queue's bound, bytes.

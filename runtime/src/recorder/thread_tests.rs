@@ -104,7 +104,7 @@ fn the_thread_records_and_says_what() {
     for index in 0..100 {
         thread.push(block(index * 50, 50));
     }
-    thread.annotations().add(1.5, None, super::super::LIGHTS_OFF);
+    thread.annotations().add(1.5, None, crate::lights::LIGHTS_OFF);
     let written = thread.finish(Duration::from_secs(60)).expect("finished");
     assert_eq!((written.records, written.lost.late), (50, 0));
     assert_eq!(reports.try_iter().count(), 0);
@@ -146,7 +146,7 @@ fn a_recording_whose_folder_is_gone_goes_on_in_another_one() {
         let whereabouts = Some((folder.clone(), make));
         let thread = spawn(recorder(&out), Some(log), whereabouts, observer).expect("a thread");
         thread.push(block(0, 1000));
-        thread.annotations().add(1.5, None, super::super::LIGHTS_OFF);
+        thread.annotations().add(1.5, None, crate::lights::LIGHTS_OFF);
         std::thread::sleep(Duration::from_millis(100));
         match is_renamed {
             true => std::fs::rename(&out, &away).expect("renamed"),
@@ -157,7 +157,7 @@ fn a_recording_whose_folder_is_gone_goes_on_in_another_one() {
         assert_eq!((&to, folder.path()), (&next, next.clone()));
         assert!(reason.contains(if is_renamed { "renamed" } else { "removed" }), "{reason}");
         thread.push(block(1000, 1000));
-        thread.annotations().add(15.0, None, super::super::LIGHTS_ON);
+        thread.annotations().add(15.0, None, crate::lights::LIGHTS_ON);
         let written = thread.finish(Duration::from_secs(60)).expect("finished");
         assert_eq!((written.records, written.path), (20, next.join("recording.edf")));
         let said = crate::edf::annotations(&next.join("annotations.edf")).expect("opens");

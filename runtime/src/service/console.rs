@@ -9,8 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::event::Event;
-use crate::sink::json_line;
 use crate::telemetry;
+use crate::text::json_text;
 
 /// How long a reader may make no progress before a flush, or a replay that could wait for it, gives up.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -325,7 +325,7 @@ fn events_missing(events: u64) -> String {
     let message = format!(
         "{events} events are missing here: standard output was not read; events.jsonl has them"
     );
-    json_line(&Event::Warning { message }).unwrap_or_default()
+    json_text(&Event::Warning { message }).unwrap_or_default()
 }
 
 /// The streams themselves, without the standard library's locks: a blocked thread would hold them.

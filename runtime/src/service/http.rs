@@ -25,7 +25,7 @@ use super::bind::Token;
 use super::connection::{Client, Connections, Deadline};
 use super::crowd::{Crowd, Place, Places};
 use super::guesses::Guesses;
-use super::health::{Beds, Status};
+use crate::health::{Beds, Status};
 
 /// Connections at a time, and those of one client among them.
 pub const MAX_CONNECTIONS: usize = 16;

@@ -19,8 +19,8 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::console::{self, Weight};
-use crate::montage::escaped;
 use crate::rate::{LeftOut, RateLimit};
+use crate::text::escaped;
 
 /// The environment's variable for the level; `--log` goes before it.
 pub const VARIABLE: &str = "SFM_LOG";
@@ -343,7 +343,7 @@ mod tests {
             tracing::info!(label, error = %"two\nlines", "channel {label}");
         });
         assert_eq!(text.lines().count(), 1, "{text}");
-        assert!(!text.trim_end().chars().any(crate::montage::is_hidden), "{text:?}");
+        assert!(!text.trim_end().chars().any(crate::text::is_hidden), "{text:?}");
         assert!(text.starts_with("<6>channel EEG\\u{1b}[31m\\u{a}<0>forged"), "{text}");
     }
 

@@ -2,14 +2,11 @@
 //! manager's watchdog, the log, signals, the disk's room, who may connect. It owns the thread
 //! `service`; no sample passes through it, and the sessions go on if it fails.
 
-mod arrivals;
 pub mod bind;
 pub(crate) mod connection;
 pub mod console;
 pub(crate) mod crowd;
-pub mod disk;
 pub(crate) mod guesses;
-pub mod health;
 pub mod http;
 pub mod log;
 pub mod stop;
@@ -30,10 +27,10 @@ use tokio::time::MissedTickBehavior;
 
 use self::bind::{DeviceId, Devices, RemoteAccess, Token};
 use self::guesses::Guesses;
-use self::health::{Beds, Limits, Status, Watched};
 use self::http::Served;
 use self::log::LogLevel;
 use crate::files::FileMode;
+use crate::health::{self, Beds, Limits, Status, Watched};
 use crate::telemetry;
 
 /// Time between two looks at the sessions, and at the disk.
@@ -245,7 +242,7 @@ async fn look_after(beds: Arc<Beds>, metrics: Option<PrometheusHandle>) {
 
 /// Ages of samples count while this process runs.
 async fn keep_time(beds: Arc<Beds>) {
-    let mut ticks = every(arrivals::TICK);
+    let mut ticks = every(health::TICK);
     loop {
         ticks.tick().await;
         beds.tick();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use crate::montage::escaped;
+use crate::text::escaped;
 
 /// Longest status line, characters.
 const MAX_STATUS: usize = 200;

@@ -14,7 +14,7 @@ use super::{
     ChannelSpec, DeviceReport, EdfPlayback, Faults, Hostile, HostileKind, Link, PlanSpec, Playback,
     Report, Sensor, SensorSpec, SimError, deal, device_id,
 };
-use crate::montage::escaped;
+use crate::text::escaped;
 
 /// Devices of one run: each has a socket.
 const MAX_DEVICES: usize = 1000;

@@ -10,7 +10,7 @@ use super::{Sink, SinkError};
 use crate::edf::{Continuity, DateTime, EdfError, EdfWriter};
 use crate::edf::{RecordingSpec, SampleFormat};
 use crate::event::Event;
-use crate::staging::EPOCH_S;
+use sfm_models::EPOCH_S;
 
 /// Room for the onset of a record and one epoch's annotation, bytes.
 const ANNOTATION_BYTES: usize = 64;

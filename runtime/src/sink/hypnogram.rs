@@ -6,7 +6,7 @@ use sfm_models::SleepStage;
 
 use crate::edf::Annotation;
 use crate::event::{Event, SleepEpoch};
-use crate::staging::EPOCH_S;
+use sfm_models::EPOCH_S;
 
 /// Epochs by index. A later event about an epoch replaces the earlier one: the pipeline speaks
 /// again only when it knows better.

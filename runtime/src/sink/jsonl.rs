@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::{Sink, SinkError};
 use crate::event::Event;
 use crate::files;
-use crate::montage::is_hidden;
-use crate::recorder::put_in;
+use crate::session_folder::put_in;
+use crate::text::json_text;
 
 /// Writes `events.jsonl`.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl JsonlSink {
     }
 
     fn line(&self, event: &Event) -> Result<String, SinkError> {
-        json_line(event).map_err(|reason| SinkError::cannot_write(&self.path, reason))
+        json_text(event).map_err(|reason| SinkError::cannot_write(&self.path, reason))
     }
 
     /// One write, past any buffer of this process: a kill cannot take it back. What the disk does not
@@ -214,35 +214,6 @@ impl Sink for JsonlSink {
     }
 }
 
-/// An event as a line of JSON, its newline included.
-///
-/// # Errors
-/// [`serde_json::Error`] for an event that JSON cannot hold; there is none.
-pub fn json_line(event: &Event) -> Result<String, serde_json::Error> {
-    json_text(event)
-}
-
-/// Anything as a line of JSON that no terminal obeys, its newline included.
-///
-/// # Errors
-/// [`serde_json::Error`] for what JSON cannot hold.
-pub fn json_text(value: &impl Serialize) -> Result<String, serde_json::Error> {
-    let json = serde_json::to_string(value)?;
-    let mut line = String::with_capacity(json.len() + 1);
-    for c in json.chars() {
-        if is_hidden(c) {
-            // Such a character is part of a string, where this form stands for it.
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                let _ = write!(line, "\\u{unit:04x}");
-            }
-        } else {
-            line.push(c);
-        }
-    }
-    line.push('\n');
-    Ok(line)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,7 +251,7 @@ mod tests {
     #[test]
     fn a_label_cannot_command_a_terminal() {
         let message = "\u{1b}[2J \u{9b}31m \u{202e}x \u{7f} \u{e0041} <script>é\n".to_owned();
-        let line = json_line(&Event::Warning { message: message.clone() }).expect("JSON");
+        let line = json_text(&Event::Warning { message: message.clone() }).expect("JSON");
         assert_eq!(line.find(char::is_control), Some(line.len() - 1), "{line:?}");
         assert!(line.contains("\\u009b31m") && line.contains("\\u202ex") && line.contains("é"));
         let read: serde_json::Value = serde_json::from_str(&line).expect("JSON");

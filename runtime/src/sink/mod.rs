@@ -26,13 +26,13 @@ pub use self::csv::CsvSink;
 pub(crate) use self::csv::no_formula;
 pub use self::edf::EdfSink;
 pub use self::hdf5::Hdf5Sink;
-pub use self::jsonl::{JsonlSink, json_line, json_text};
+pub use self::jsonl::JsonlSink;
 pub use self::night::{NightSink, add_to_night};
 pub use self::queue::{Sinks, WhenFull};
 pub(crate) use self::replace::ReplacedFile;
 pub use self::replace::write_whole;
 use crate::event::Event;
-use crate::service::health::Health;
+use crate::health::Health;
 
 /// The files that every run writes, or removes where it has nothing to write.
 pub const OUTPUT: [&str; 8] = [

@@ -28,10 +28,10 @@ pub use self::room::{Origin, Room};
 pub use self::rooms::{Occupied, Rooms};
 use self::server::Served;
 pub use self::sink::WebSink;
+use crate::health::Beds;
 use crate::service::bind::{self, RemoteAccess};
 use crate::service::connection;
 use crate::service::guesses::Guesses;
-use crate::service::health::Beds;
 
 /// Where the page is without an address.
 const DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);

@@ -15,12 +15,12 @@ use super::session::{SessionState, ShownMark};
 use super::signals::{Extent, ShownPatch, Signals};
 use super::state::{State, Stretch, push_last};
 use crate::event::{Event, SleepEpoch};
-use crate::link::hub::Totals;
+use crate::health::BedReport;
 use crate::link::log::LogLine;
 use crate::link::mark::{Mark, MarkButton};
-use crate::montage::escaped;
-use crate::service::health::BedReport;
-use crate::sink::json_text;
+use crate::link::types::Totals;
+use crate::text::escaped;
+use crate::text::json_text;
 
 /// Messages that are kept for who was cut off; an hour of an ordinary night and more.
 const KEPT: usize = 512;

@@ -152,7 +152,7 @@ fn names_come_escaped() {
         utc: String::new(),
         event: SessionEvent::LinkUp { link },
     });
-    let is_hidden = |c: char| crate::montage::is_hidden(c);
+    let is_hidden = |c: char| crate::text::is_hidden(c);
     let state = json(&room).to_string();
     assert!(
         !state.contains(is_hidden) && !state.contains("\\u00") && !state.contains("\\u20"),

@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::room::{Origin, Room};
+use crate::health::Report;
 use crate::link::mark::MarkButton;
-use crate::service::health::Report;
 
 /// Beds that are over and still shown.
 const MAX_OVER: usize = 64;

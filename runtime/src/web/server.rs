@@ -32,7 +32,7 @@ use crate::service::connection::{Client, Connections, Deadline};
 use crate::service::crowd::{Crowd, Places};
 use crate::service::guesses::{Guesses, TooMany};
 use crate::service::http::{TOO_MANY_GUESSES, not_admitted};
-use crate::sink::json_text;
+use crate::text::json_text;
 
 /// Requests at a time, and those of one client among them.
 pub const MAX_REQUESTS: usize = 96;

@@ -6,10 +6,11 @@ use std::collections::VecDeque;
 use serde::Serialize;
 
 use super::state::push_last;
-use crate::link::hub::Totals;
-use crate::link::log::{LogLine, SessionEvent, hex};
-use crate::montage::escaped;
-use crate::service::health::BedReport;
+use crate::health::BedReport;
+use crate::link::log::{LogLine, SessionEvent};
+use crate::link::types::Totals;
+use crate::text::escaped;
+use crate::text::hex;
 
 /// Marks and lines that are kept.
 const MAX_MARKS: usize = 200;

@@ -11,8 +11,8 @@ use crate::event::{
     ChannelUse, EpochQuality, EpochStatus, Event, Gap, ModalityChange, Night, Pass, SleepEpoch,
     Started,
 };
-use crate::montage::escaped;
 use crate::statistics::SleepStatistics;
+use crate::text::escaped;
 
 use super::session::SessionState;
 

@@ -6,12 +6,11 @@ use std::time::Duration;
 use sfm_models::SleepStage;
 use sfm_runtime::edf::{Annotation, DateTime, annotations};
 use sfm_runtime::event::{EpochStatus, Event, Gap, Pass, SleepEpoch};
-use sfm_runtime::recorder::{
-    AnnotationLog, AnnotationSink, EVENT_BUTTON, LIGHTS_OFF, LIGHTS_ON, Recorder, spawn,
-};
+use sfm_runtime::recorder::{AnnotationLog, AnnotationSink, EVENT_BUTTON, Recorder, spawn};
 use sfm_runtime::sink::Sink;
 
 use super::made::{signal, start};
+use sfm_runtime::lights::{LIGHTS_OFF, LIGHTS_ON};
 
 fn said(dir: &Path) -> Vec<(f64, Option<f64>, String)> {
     let annotations = annotations(&dir.join("annotations.edf")).expect("opens");

@@ -6,11 +6,10 @@ use std::io::Cursor;
 
 use libfuzzer_sys::fuzz_target;
 
+use sfm_edf as edf;
+
 // The modules themselves and not the crate, whose inference engines take half an hour to
 // instrument and are of no interest here.
-#[allow(dead_code)]
-#[path = "../../../runtime/src/edf/mod.rs"]
-mod edf;
 #[allow(dead_code)]
 #[path = "../../../runtime/src/files.rs"]
 mod files;

@@ -5,15 +5,7 @@
 use std::io::Cursor;
 
 use libfuzzer_sys::fuzz_target;
-
-#[allow(dead_code, unused_imports)]
-#[path = "../../../runtime/src/edf/mod.rs"]
-mod edf;
-#[allow(dead_code)]
-#[path = "../../../runtime/src/signal.rs"]
-mod signal;
-
-use edf::{
+use sfm_edf::{
     Annotation, Continuity, EdfWriter, RecordReader, RecordingSpec, SampleFormat, SignalSpec,
 };
 
@@ -71,7 +63,8 @@ fn compare(bytes: Vec<u8>, spec: &RecordingSpec, accepted: &Accepted) {
         }
     }
     if spec.continuity != Continuity::Plain {
-        let read = edf::annotation::read_annotations(&mut reader).expect("annotations are read");
+        let read =
+            sfm_edf::annotation::read_annotations(&mut reader).expect("annotations are read");
         let texts: Vec<&str> = read.iter().map(|a| a.text.as_str()).collect();
         // White space at the ends says nothing: readers leave it out.
         let said = |text: &String| text.replace(char::is_control, " ").trim().to_owned();

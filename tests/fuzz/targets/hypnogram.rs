@@ -3,23 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-
-// As in `edf`: the modules themselves and not the crate.
-#[allow(dead_code)]
-#[path = "../../../runtime/src/edf/mod.rs"]
-mod edf;
-#[allow(dead_code)]
-#[path = "../../../runtime/src/files.rs"]
-mod files;
-#[allow(dead_code)]
-#[path = "../../../runtime/src/hypnogram/mod.rs"]
-mod hypnogram;
-#[allow(dead_code)]
-#[path = "../../../runtime/src/signal.rs"]
-mod signal;
-
-use hypnogram::agreement::{Agreement, Alignment, check_epoch_lengths};
-use hypnogram::{ReadOptions, Scoring, Stages, bids, luna, nsrr, profusion, usleep, yasa};
+use sfm_hypnogram::agreement::{Agreement, Alignment, check_epoch_lengths};
+use sfm_hypnogram::{ReadOptions, Scoring, Stages, bids, luna, nsrr, profusion, usleep, yasa};
 
 /// By the first byte what the user says about the file: nothing, a code, the length of epochs.
 fn options(first: u8) -> ReadOptions {
@@ -30,7 +15,7 @@ fn options(first: u8) -> ReadOptions {
 }
 
 fn recognized(bytes: &[u8]) -> Result<Scoring, String> {
-    hypnogram::recognized(bytes, &ReadOptions::default())
+    sfm_hypnogram::recognized(bytes, &ReadOptions::default())
 }
 
 /// A week.
@@ -39,7 +24,7 @@ const MAX_EPOCHS: usize = 7 * 2_880;
 fuzz_target!(|bytes: &[u8]| {
     checked(recognized(bytes));
     // The same bytes with what the user says.
-    checked(hypnogram::recognized(bytes, &options(bytes.len() as u8)));
+    checked(sfm_hypnogram::recognized(bytes, &options(bytes.len() as u8)));
 });
 
 fn checked(read: Result<Scoring, String>) {

@@ -111,7 +111,7 @@ fn failure(error: FinetuneError) -> Failure {
 
 fn tell(nights: &Nights) {
     for note in &nights.notes {
-        eprintln!("note: {}", sfm_runtime::montage::escaped(note));
+        eprintln!("note: {}", sfm_runtime::text::escaped(note));
     }
 }
 

@@ -130,7 +130,7 @@ fn people(path: &Path) -> Result<Demographics, Failure> {
 
 fn tell(part: &str, nights: &Nights) {
     for note in &nights.notes {
-        eprintln!("note: {}", sfm_runtime::montage::escaped(note));
+        eprintln!("note: {}", sfm_runtime::text::escaped(note));
     }
     say(format_args!("{part}: {} recordings", nights.len()));
 }

@@ -98,7 +98,7 @@ fn is_empty(text: &str) -> bool {
 
 /// Text of a file as it can be shown in a message.
 fn shown(text: &str) -> String {
-    sfm_runtime::montage::escaped(&text.chars().take(MAX_SHOWN).collect::<String>())
+    sfm_runtime::text::escaped(&text.chars().take(MAX_SHOWN).collect::<String>())
 }
 
 fn csv_error(path: &Path, error: &csv::Error) -> DataError {

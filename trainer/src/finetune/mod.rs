@@ -104,7 +104,7 @@ pub(crate) fn some_of<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut names = names.into_iter();
     let first: Vec<&str> = names.by_ref().take(SHOWN).collect();
     let rest = names.count();
-    let shown = sfm_runtime::montage::escaped(&first.join(", "));
+    let shown = sfm_runtime::text::escaped(&first.join(", "));
     if rest > 0 { format!("{shown} and {rest} more") } else { shown }
 }
 

@@ -6,10 +6,11 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use sfm_models::SleepStage;
 
-use super::events::{EPOCH_S, Events, Span, stage_at};
+use super::events::{Events, Span, stage_at};
 use super::noise::{HighPass, LowPass, Resonator, White};
 use super::person::Person;
 use super::waves::{FORMS, Wave, touching};
+use sfm_models::EPOCH_S;
 
 /// Strengths change this often, seconds.
 const STEP_S: f64 = 0.25;

@@ -9,8 +9,9 @@ use rand_distr::{Distribution, StandardNormal};
 use sfm_models::SleepStage;
 use sfm_models::SleepStage::{N1, N2, N3, Rem, Wake};
 
-use super::events::{Apnea, EPOCH_S, Events, Failing, stage_at};
+use super::events::{Apnea, Events, Failing, stage_at};
 use super::person::Person;
+use sfm_models::EPOCH_S;
 
 /// Rate of the course, Hz.
 const COURSE_HZ: f64 = 8.0;

@@ -7,9 +7,7 @@ use sfm_models::SleepStage;
 use sfm_models::SleepStage::{N1, N2, N3, Rem, Wake};
 
 use super::person::Person;
-
-/// A scoring epoch, seconds.
-pub const EPOCH_S: f64 = 30.0;
+use sfm_models::EPOCH_S;
 
 /// A stretch of time.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -6,9 +6,10 @@ use sfm_models::SleepStage;
 
 use super::brain::within;
 use super::breath::Breathing;
-use super::events::{EPOCH_S, Events, Span, stage_at};
+use super::events::{Events, Span, stage_at};
 use super::noise::{Resonator, White};
 use super::person::Person;
+use sfm_models::EPOCH_S;
 
 /// Points per second of the tables of forms.
 const TABLE_HZ: f64 = 1024.0;

@@ -6,8 +6,9 @@ use rand_chacha::ChaCha8Rng;
 use sfm_models::SleepStage;
 
 use super::brain::within;
-use super::events::{EPOCH_S, Events, stage_at};
+use super::events::{Events, stage_at};
 use super::noise::{HighPass, White, stream};
+use sfm_models::EPOCH_S;
 
 const STEP_S: f64 = 0.125;
 /// Chin tone by stage, microvolts root mean square.

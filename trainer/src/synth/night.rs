@@ -7,13 +7,14 @@ use sfm_models::SleepStage;
 use sfm_runtime::edf::DateTime;
 
 use super::breath::Breathing;
-use super::events::{EPOCH_S, Events, Span};
+use super::events::{Events, Span};
 use super::heart::Beats;
 use super::hypnogram::{EPOCHS_PER_H, hypnogram};
 use super::montage::{Channel, Laboratory, channels};
 use super::noise::stream;
 use super::person::Person;
 use super::waves::{Wave, waves};
+use sfm_models::EPOCH_S;
 
 /// Of so many nights in a row the last two are of one subject.
 const NIGHTS_OF_TEN_SUBJECTS: u64 = 11;

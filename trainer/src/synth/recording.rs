@@ -6,9 +6,8 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use sfm_models::SleepStage;
-use sfm_runtime::edf::{
-    Continuity, EdfError, EdfWriter, HypnogramWriter, RecordingSpec, SampleFormat, SignalSpec,
-};
+use sfm_runtime::edf::{Continuity, EdfError, EdfWriter, RecordingSpec, SampleFormat, SignalSpec};
+use sfm_runtime::hypnogram::HypnogramWriter;
 
 use super::SynthError;
 use super::montage::Channel;

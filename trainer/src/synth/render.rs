@@ -4,12 +4,12 @@
 use std::f32::consts::PI;
 
 use super::brain::{Brain, BrainNight, Electrode, within};
-use super::events::EPOCH_S;
 use super::heart::BeatForm;
 use super::montage::{Channel, Measures};
 use super::muscle::{Muscle, MuscleSignal};
 use super::night::{LeadOff, Night};
 use super::noise::{LowPass, White, stream};
+use sfm_models::EPOCH_S;
 
 /// Renders one night.
 #[derive(Debug)]

@@ -9,8 +9,9 @@ use rand_chacha::ChaCha8Rng;
 use sfm_models::SleepStage;
 use sfm_models::SleepStage::{N1, N2, N3, Rem, Wake};
 
-use super::events::{EPOCH_S, Span, at_random};
+use super::events::{Span, at_random};
 use super::person::Person;
+use sfm_models::EPOCH_S;
 
 /// The forms, in the order of a channel's weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

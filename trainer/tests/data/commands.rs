@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use sfm_models::SleepStage;
 use sfm_models::manifest::Training;
-use sfm_runtime::edf::HypnogramWriter;
+use sfm_runtime::hypnogram::HypnogramWriter;
 use sfm_tests::reference;
 use sfm_trainer::data::labels::StageFolder;
 use sfm_trainer::data::{Demographics, Events, Night, Split, StoreFile, find, study_id};

@@ -14,8 +14,8 @@ use super::super::progress::{clock, figure};
 use super::hypnogram::{Hypnogram, color};
 use super::state::{SHOWN_S, State, Trace};
 use crate::event::{EpochStatus, Pass};
-use crate::montage::escaped;
-use crate::service::health::Status;
+use crate::health::Status;
+use crate::text::escaped;
 
 /// From this size on there is room for everything.
 const WIDE: u16 = 72;

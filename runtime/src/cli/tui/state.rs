@@ -7,8 +7,8 @@ use std::time::Instant;
 use sfm_models::Modality;
 
 use crate::event::{EpochQuality, Event, Pass, SignalPatch, SleepEpoch, Started};
-use crate::montage::escaped;
-use crate::service::health::Status;
+use crate::health::Status;
+use crate::text::escaped;
 
 /// Seconds of signal on the screen.
 pub(super) const SHOWN_S: f64 = 30.0;

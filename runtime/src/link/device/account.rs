@@ -1,11 +1,12 @@
 //! What a device's account says: its ledger by channel, its clock, the rates that were measured.
 
-use super::super::arrivals::{ChannelArrivals, DeviceArrivals};
 use super::super::clock::HostSeconds;
 use super::super::ledger::SampleLedger;
-use super::super::log::{MeasuredRate, SessionEvent, hex};
+use super::super::log::{MeasuredRate, SessionEvent};
 use super::super::slot::Slot;
 use super::{Device, DeviceChannel, Out};
+use crate::health::arrivals::{ChannelArrivals, DeviceArrivals};
+use crate::text::hex;
 
 /// Time between two blocks of a device that sends, seconds.
 const SENDS_WITHIN_S: f64 = 60.0;

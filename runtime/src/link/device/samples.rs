@@ -4,11 +4,12 @@
 use sfm_firmware_bridge::Samples;
 
 use super::super::clock::HostSeconds;
-use super::super::log::{SessionEvent, hex};
+use super::super::log::SessionEvent;
 use super::super::reassembly::Run;
-use super::super::session::Settings;
 use super::super::slot::Slot;
-use super::{Axis, Device, DeviceChannel, Out, Violation};
+use super::super::types::{Axis, Settings, Violation};
+use super::{Device, DeviceChannel, Out};
+use crate::text::hex;
 
 /// Samples of the future, seconds: a clock fit is never this wrong.
 const MAX_AHEAD_S: f64 = 5.0;
@@ -169,7 +170,7 @@ impl Device {
             let Some(Some(channel)) = self.channels.get(index) else { continue };
             if let Some(slot) = self.slots.iter_mut().find(|s| s.holds(&channel.signal)) {
                 // Not beyond the host's time, whatever the device's clock says.
-                slot.give_up_before(host_s.min(now_s) - start_s, out);
+                slot.give_up_before(host_s.min(now_s) - start_s, &mut out.blocks);
             }
         }
         self.give_up_undescribed(settings, axis, now_s, out);
@@ -189,7 +190,7 @@ impl Device {
         let channels = &self.channels;
         let has = |slot: &Slot| channels.iter().flatten().any(|c| slot.holds(&c.signal));
         for slot in self.slots.iter_mut().filter(|slot| !has(slot)) {
-            slot.give_up_before(at_s, out);
+            slot.give_up_before(at_s, &mut out.blocks);
         }
     }
 

@@ -3,14 +3,13 @@
 
 use sfm_firmware_bridge::{FromDevice, FromHost, Hello};
 
-use super::super::LinkId;
 use super::super::clock::HostSeconds;
-use super::super::device::{Out, Violation};
+use super::super::device::Out;
 use super::super::log::SessionEvent;
 use super::super::probation::Proven;
-use super::super::refusals::Refused;
 use super::super::standing::Rank;
-use super::{Bed, Closed, Hub, MAX_BESIDE, NoBed, Place};
+use super::super::types::{LinkId, NoBed, Refused, Violation};
+use super::{Bed, Closed, Hub, MAX_BESIDE, Place};
 
 impl Hub {
     /// Whether `bed` is a device's, and its session is not over: a device that ended its session

@@ -6,15 +6,14 @@ use std::time::{Duration, Instant};
 use sfm_firmware_bridge::ByeReason;
 use tokio::sync::mpsc;
 
-use super::super::LinkId;
 use super::super::clock::HostSeconds;
-use super::super::device::Violation;
-use super::super::log::{Noted, SessionEvent, hex};
+use super::super::log::{Noted, SessionEvent};
 use super::super::port::Port;
-use super::super::refusals::Refused;
 use super::super::standing::{Rank, Standing};
-use super::super::transport::NewLink;
+use super::super::types::{LinkId, Refused, Violation};
+use super::super::wire::NewLink;
 use super::Hub;
+use crate::text::hex;
 
 /// Between two looks at all links.
 const LOOK: Duration = Duration::from_secs(1);

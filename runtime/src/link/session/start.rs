@@ -3,27 +3,16 @@
 
 use std::collections::BTreeSet;
 
-use super::super::arrivals::DeviceArrivals;
 use super::super::clock::HostSeconds;
-use super::super::device::{Axis, Device, Out};
-use super::super::log::{SessionEvent, hex};
+use super::super::device::{Device, Out};
+use super::super::log::SessionEvent;
 use super::super::slot::Slot;
-use super::{Session, SessionChannel, Settings};
+use super::super::types::{Axis, Resumed, SessionChannel, Settings};
+use super::Session;
+use crate::health::arrivals::DeviceArrivals;
 use crate::recorder::recordable;
 use crate::signal::SignalInfo;
-
-/// A session that was cut and may go on.
-#[derive(Debug, Clone)]
-pub struct Resumed {
-    /// Its channels, in the recording's order, each with the first slot that is not recorded.
-    pub channels: Vec<(SessionChannel, u64)>,
-    /// Its devices' channels that no recording can hold: device and label.
-    pub left_out: Vec<(u64, String)>,
-    /// Seconds from its start until now.
-    pub elapsed_s: f64,
-    /// Seconds from now within which its devices have to come.
-    pub within_s: f64,
-}
+use crate::text::hex;
 
 /// The same on the host's clock.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use super::file;
 use crate::event::{Event, WindowEmbedding};
 use crate::sink::replace::ReplacedFile;
 use crate::sink::{Place, Sink, SinkError};
-use crate::staging::EPOCH_S;
+use sfm_models::EPOCH_S;
 
 /// Patches of an hour.
 const GROUP_ROWS: usize = 720;

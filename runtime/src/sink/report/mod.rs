@@ -31,7 +31,7 @@ use super::{Place, Sink, SinkError};
 use crate::event::{Event, Night};
 use crate::files;
 use crate::lights::LightsMark;
-use crate::staging::EPOCH_S;
+use sfm_models::EPOCH_S;
 
 const FILE_NAME: &str = "report.html";
 const PDF: &str = "report.pdf";

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use sfm_models::SleepStage;
 
 use crate::event::{ChannelQuality, EpochStatus, Event, Gap, Pass, SleepEpoch, Started};
-use crate::staging::EPOCH_S;
+use sfm_models::EPOCH_S;
 
 /// Epochs that are drawn: 48 h.
 pub(super) const MAX_EPOCHS: usize = 5_760;

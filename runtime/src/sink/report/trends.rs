@@ -9,9 +9,9 @@ use super::heart;
 use super::record::MAX_EPOCHS;
 use super::spectrum::Welch;
 use crate::event::{ChannelUse, SignalPatch, Started};
-use crate::montage::normalized;
-use crate::quality::{is_pulse_label, is_spo2_label, unit_uv};
-use crate::staging::EPOCH_S;
+use crate::montage::{normalized, unit_uv};
+use crate::quality::{is_pulse_label, is_spo2_label};
+use sfm_models::EPOCH_S;
 
 /// Saturations that living people have, percent.
 const SPO2_PCT: std::ops::RangeInclusive<f32> = 50.0..=100.0;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use sfm_models::{Bundle, SleepStage};
-use sfm_runtime::montage::escaped;
+use sfm_runtime::text::escaped;
 
 use super::run_failure;
 use super::staging::{StagingArgs, say_stages};

@@ -4,7 +4,7 @@ use plotters::prelude::*;
 
 use super::super::record::{Flaw, GapSpan, Record};
 use super::{Axis, DrawError, FLAT, Figure, HATCH, HUM, RANGE, SOUND, TRACE, TRACE_LOW, y_label};
-use crate::staging::EPOCH_S;
+use sfm_models::EPOCH_S;
 
 /// Height of one channel's strip, units.
 const STRIP: u32 = 40;

@@ -6,7 +6,7 @@ use super::super::trends::{EpochTrend, Role, Trends};
 use super::{
     Axis, DrawError, Figure, Row, hypnodensity, hypnogram, line_lane, quality_lane, spectrogram,
 };
-use crate::montage::escaped;
+use crate::text::escaped;
 
 /// Longest name beside a strip, characters.
 const NAME: usize = 13;

@@ -8,8 +8,8 @@ use super::super::text::{Text, fill};
 use super::super::trends::{EpochTrend, Role, Trends};
 use super::stages::MAX_COLUMNS;
 use super::{Axis, DrawError, Figure, Image, LEFT, RIGHT, TOP, WIDTH, y_label};
-use crate::montage::escaped;
-use crate::staging::EPOCH_S;
+use crate::text::escaped;
+use sfm_models::EPOCH_S;
 
 const HEIGHT: u32 = 330;
 /// Parts of all values that are darker or brighter than the scale.

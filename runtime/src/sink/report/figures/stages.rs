@@ -6,7 +6,7 @@ use sfm_models::SleepStage;
 use super::super::record::{EpochRow, Record};
 use super::super::text::{Text, fill};
 use super::{Axis, DrawError, Figure, HATCH, INK, N1, N2, N3, PAPER, Plane, REM, WAKE, y_label};
-use crate::staging::EPOCH_S;
+use sfm_models::EPOCH_S;
 
 /// Columns a picture can tell apart.
 pub(super) const MAX_COLUMNS: usize = 960;

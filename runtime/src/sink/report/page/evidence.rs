@@ -7,8 +7,8 @@ use super::super::record::Flaw;
 use super::super::text::fill;
 use super::{Page, duration, untrusted};
 use crate::event::{ChannelLedger, Started};
-use crate::montage::escaped;
-use crate::staging::EPOCH_S;
+use crate::text::escaped;
+use sfm_models::EPOCH_S;
 
 /// The gap ledger and the flaws of each mapped channel.
 pub(super) fn channels(page: &Page<'_>, started: &Started) -> Markup {

@@ -14,7 +14,7 @@ use super::text::{Text, fill};
 use super::{About, Checksum};
 use crate::event::{EpochStatus, Night, Pass, Started};
 use crate::hazards;
-use crate::montage::escaped;
+use crate::text::escaped;
 
 const STYLE: &str = include_str!("../style.css");
 /// Shorter than this a recording is no night, seconds.

@@ -8,7 +8,7 @@ use super::super::text::fill;
 use super::{Page, untrusted};
 use crate::event::Started;
 use crate::hazards::{self, Hazard, NoGround, Withheld};
-use crate::montage::escaped;
+use crate::text::escaped;
 
 /// The section of apnea, or nothing.
 pub(super) fn apnea(page: &Page<'_>, started: &Started) -> Markup {

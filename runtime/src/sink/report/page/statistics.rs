@@ -9,8 +9,8 @@ use super::super::agreement::{KINDS, Transitions};
 use super::super::text::{Text, fill};
 use super::duration;
 use crate::event::Night;
-use crate::staging::EPOCH_S;
 use crate::statistics::SleepStatistics;
+use sfm_models::EPOCH_S;
 
 /// A statistic by both definitions; `None` where it does not exist.
 struct Row {
