@@ -8,7 +8,8 @@ use std::io::Write;
 use std::path::Path;
 
 use sfm_runtime::edf::{Annotation, DateTime};
-use sfm_runtime::recorder::{AnnotationLog, EVENT_BUTTON, LIGHTS_OFF, LIGHTS_ON, Recorder};
+use sfm_runtime::lights::{LIGHTS_OFF, LIGHTS_ON};
+use sfm_runtime::recorder::{AnnotationLog, EVENT_BUTTON, Recorder};
 use sfm_runtime::signal::{DigitalBlock, SignalInfo};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use sfm_models::{Bundle, Modality, SleepStage, graph, manifest};
+use sfm_models::{Bundle, Modality, SleepStage, graph};
 
 use crate::encode::{TokenLog, WINDOW_STEP, load_graph};
 use crate::event::{EpochStatus, Pass, SleepEpoch};

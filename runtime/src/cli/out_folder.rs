@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use super::Failure;
 use super::args::RunArgs;
-use super::session_place;
 use crate::batch::marker;
 use crate::files;
 use crate::session_folder;

@@ -15,7 +15,7 @@ use super::setup::{Setup, threads};
 use super::witness::SessionWitness;
 use super::{Failure, say};
 use crate::files::FileMode;
-use crate::link::saved::{self, SavedSession};
+use crate::link::saved::SavedSession;
 use crate::recorder::{Recorder, recording_in};
 use crate::service::{Service, ServiceArgs, log, stop as signals};
 use crate::session_folder;

@@ -16,7 +16,7 @@ use crate::edf::DateTime;
 use crate::files;
 use crate::link::clock::HostClock;
 use crate::link::log::SessionEvent;
-use crate::link::saved::{self, SavedSession};
+use crate::link::saved::SavedSession;
 use crate::link::session::Session;
 use crate::link::types::{Resumed, SessionChannel, Settings};
 use crate::recorder::{Recorded, Recorder, recording_in};

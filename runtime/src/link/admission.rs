@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::budget::{Barred, Bucket, Rate};
 use super::log::SessionEvent;
 use super::refusals::{RefusalWatch, Refusals};
-use super::types::{NoBed, Refused, Violation};
+use super::types::{Refused, Violation};
 use crate::health::{Beds, Status};
 use crate::service::bind::Devices;
 use crate::text::hex;

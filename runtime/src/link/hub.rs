@@ -20,15 +20,14 @@ use self::links::{Closed, OpenLink, Place};
 use super::admission::Admission;
 use super::clock::{HostClock, HostSeconds};
 use super::device::{Device, Out};
-use super::ledger::{FrameLedger, SampleLedger};
+use super::ledger::FrameLedger;
 use super::log::{LogLine, Noted, SessionEvent};
 use super::probation::Probations;
 use super::session::{Beginning, Session};
 use super::transport::Endpoint;
-use super::types::{LinkId, NoBed, Refused, SessionChannel, Totals, Violation};
+use super::types::{LinkId, NoBed, SessionChannel, Totals, Violation};
 use super::wire::{Wire, Wires};
 use crate::edf::DateTime;
-use crate::health::arrivals::Arrivals;
 use crate::signal::DigitalBlock;
 use crate::text::hex;
 

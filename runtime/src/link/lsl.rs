@@ -16,7 +16,6 @@ use std::collections::HashSet;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::types::Refused;
 use library::{Inlet, Library, StreamInfo, ValueKind};
 use speaker::Speaker;
 

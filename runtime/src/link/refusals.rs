@@ -6,10 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
 use super::log::SessionEvent;
-use super::types::{NoBed, Refused};
+use super::types::Refused;
 use crate::health::{Beds, Status};
 use crate::telemetry::RefusalMeter;
 

@@ -15,15 +15,12 @@ use super::log::SessionEvent;
 use super::mark::Marks;
 use super::waiting::Waiting;
 use crate::health::arrivals::{Arrivals, DeviceArrivals};
-use crate::signal::SignalInfo;
 
 mod start;
 
 pub use self::start::Beginning;
 use self::start::Cut;
-use super::types::{
-    Axis, DeviceTotals, LinkId, NoBed, Refused, SessionChannel, Settings, Violation,
-};
+use super::types::{Axis, DeviceTotals, LinkId, NoBed, SessionChannel, Settings, Violation};
 use crate::text::hex;
 
 /// Devices of one session.

@@ -13,7 +13,6 @@ use tokio_serial::SerialPortBuilderExt;
 use super::lsl::{self, LslDevice};
 use super::standing::Standing;
 use super::tcp;
-use super::types::LinkId;
 use super::udp::UdpLink;
 use super::wire::{FIRST_PAUSE, NewLink, SEND_QUEUE, Stream, Wire, Wires, carry, next_link};
 

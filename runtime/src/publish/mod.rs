@@ -30,7 +30,6 @@ use self::outbox::Beginning;
 use self::pulse::Pulse;
 use self::server::{Address, Login, MQTT, NATS};
 use self::topic::{Separator, Topics};
-use crate::link::saved;
 use crate::session_folder;
 use crate::sink::{Place, Sink, SinkError};
 

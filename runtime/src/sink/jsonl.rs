@@ -2,12 +2,11 @@
 //! that are not numbers (probabilities of an unstaged epoch) are `null`. Labels are untrusted and
 //! terminals obey them: control characters and those that turn text are written as `\u009b`.
 
-use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::{Sink, SinkError};
 use crate::event::Event;

@@ -4,7 +4,6 @@ use std::ffi::{c_ulong, c_void};
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use super::super::types::Refused;
 use super::{Functions, Library, Pull, StreamInfo};
 
 /// Seconds of samples that the library keeps while nobody fetches them.
