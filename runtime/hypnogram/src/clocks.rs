@@ -121,6 +121,16 @@ fn dated(times: &[Timed]) -> Result<Resolved, String> {
             midnight.seconds_since(first) + time.moment.s - utc_s
         })
         .collect();
+    // What has no date counts from the first day of Unix time, as in MNE's tables.
+    let is_unix_zero = first.date() == (1970, 1, 1);
+    let first_s = times.first().map_or(0.0, |time| time.moment.s);
+    if is_unix_zero && first_s < DAY_S / 2.0 {
+        let notes = vec!["times of 1970-01-01 taken as time since the start".into()];
+        let s = s
+            .into_iter()
+            .map(|s| s + times.first().and_then(|t| t.moment.utc_offset_s).unwrap_or(0.0));
+        return Ok(Resolved { s: s.collect(), are_elapsed: true, notes, ..Resolved::default() });
+    }
     // The scale is the local time of the first row.
     let local_s = times.first().and_then(|time| time.moment.utc_offset_s);
     let s: Vec<f64> = s.into_iter().map(|s| s + local_s.unwrap_or(0.0)).collect();

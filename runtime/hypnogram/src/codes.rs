@@ -231,9 +231,14 @@ fn outside(number: i64, code: &str) -> String {
     format!("{number} is no stage in the code {code}; {advice}")
 }
 
-/// A whole number, also with a fraction of zeros.
+/// A whole number, also with a fraction of zeros or a power of ten.
 pub(super) fn whole(text: &str) -> Option<i64> {
     let text = text.trim();
+    // As NumPy writes numbers by default.
+    if text.contains(['e', 'E']) {
+        let number = text.parse::<f64>().ok().filter(|n| n.fract() == 0.0 && n.abs() < 1e9)?;
+        return Some(number as i64);
+    }
     let (whole, zeros) = text.split_once(['.', ',']).unwrap_or((text, ""));
     let is_whole = zeros.bytes().all(|b| b == b'0') && whole.len() < 10;
     if is_whole { whole.parse().ok() } else { None }

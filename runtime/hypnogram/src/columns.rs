@@ -3,7 +3,7 @@
 //! refuses the table: nothing that it says about time is passed over.
 
 use super::names::{plain, shown};
-use super::table::Table;
+use super::table::{Row, Table};
 use super::time::{Moment, Value, number};
 use super::{TOLERANCE_S, stage_named};
 
@@ -14,6 +14,8 @@ const SAMPLE: usize = 200;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     Start,
+    /// A start that is no time of day, however it is written.
+    Elapsed,
     Stop,
     Duration,
     Epoch,
@@ -25,7 +27,18 @@ enum Role {
 }
 
 /// Names in [`plain`] letters, without units.
-const NAMES: [(Role, &[&str]); 8] = [
+const NAMES: [(Role, &[&str]); 9] = [
+    (
+        Role::Elapsed,
+        &[
+            "elapsed",
+            "elapsed time",
+            "time elapsed",
+            "relative time",
+            "time from start",
+            "time since start",
+        ],
+    ),
     (
         Role::Start,
         &[
@@ -75,8 +88,6 @@ const NAMES: [(Role, &[&str]); 8] = [
             "event start",
             "epoch start",
             "start epoch time",
-            "elapsed",
-            "elapsed time",
             "begintijd",
             "starttid",
             "epoch time",
@@ -251,6 +262,15 @@ const TIME_WORDS: [&str; 30] = [
 pub(super) struct Scaled {
     pub column: usize,
     pub unit_s: f64,
+    /// Hours, minutes and seconds in it are no time of day.
+    pub is_elapsed: bool,
+}
+
+impl Scaled {
+    /// Seconds.
+    pub fn seconds(column: usize) -> Self {
+        Self { column, unit_s: 1.0, is_elapsed: false }
+    }
 }
 
 /// The columns of a table that count.
@@ -264,6 +284,8 @@ pub(super) struct Columns {
     pub stage: Option<usize>,
     pub number: Option<usize>,
     pub event: Option<usize>,
+    /// Epochs are numbered by the rows of a data frame, which count from 0.
+    pub is_index: bool,
     /// What was taken for what, for the user.
     pub notes: Vec<String>,
 }
@@ -316,10 +338,27 @@ fn unit_of(unit: &str) -> Option<f64> {
     })
 }
 
+/// Whether a table has columns of times beside numbers of epochs.
+pub(super) fn has_times(table: &Table) -> bool {
+    use Role::{Date, Duration, Elapsed, Start, Stop};
+    let role = |name: &String| Name::of(name).role();
+    table
+        .names()
+        .iter()
+        .filter_map(role)
+        .any(|role| matches!(role, Start | Elapsed | Stop | Duration | Date))
+}
+
+/// The first row with something in a column, and what.
+fn filled(table: &Table, column: usize) -> Option<(Row<'_>, &str)> {
+    table.rows().map(|row| (row, row.text(column))).find(|(_, text)| !text.is_empty())
+}
+
 /// Whether a line holds the names of columns: one of stages or events, and no number or time.
 pub(super) fn is_header(fields: &[&str]) -> bool {
     let is_stage = |field: &&str| {
-        matches!(Name::of(field).role(), Some(Role::Stage | Role::Number | Role::Event))
+        !field.trim_end().ends_with(':')
+            && matches!(Name::of(field).role(), Some(Role::Stage | Role::Number | Role::Event))
     };
     let has_value = |field: &&str| number(field).is_some() || Moment::parse(field).is_some();
     fields.iter().any(is_stage) && !fields.iter().any(has_value)
@@ -336,7 +375,7 @@ impl Columns {
         for (column, written) in table.names().iter().enumerate() {
             let name = Name::of(written);
             match name.role() {
-                Some(role) => columns.take(role, column, &name, written)?,
+                Some(role) => columns.take(role, column, &name, table)?,
                 None => unknown.push((column, name)),
             }
         }
@@ -344,6 +383,8 @@ impl Columns {
             columns.find_stages(table, &unknown)?;
         }
         columns.use_index(table, &unknown);
+        columns.use_dates(table);
+        columns.drop_empty_offsets(table);
         for (column, name) in &unknown {
             columns.check_unknown(table, *column, name)?;
         }
@@ -355,10 +396,15 @@ impl Columns {
         role: Role,
         column: usize,
         name: &Name,
-        written: &str,
+        table: &Table,
     ) -> Result<(), String> {
+        let written = table.names().get(column).map_or("", String::as_str);
+        let is_elapsed = role == Role::Elapsed;
+        // A unit that is not known is one of numbers: times of day are written out.
+        let has_numbers = || filled(table, column).is_some_and(|cell| number(cell.1).is_some());
         let scaled = || match name.unit_s {
-            Some(unit_s) => Ok(Scaled { column, unit_s }),
+            Some(unit_s) => Ok(Scaled { column, unit_s, is_elapsed }),
+            None if !has_numbers() => Ok(Scaled { is_elapsed, ..Scaled::seconds(column) }),
             None => Err(format!(
                 "column '{}' is not in seconds, minutes, hours or milliseconds; convert it to seconds",
                 shown(written)
@@ -369,7 +415,7 @@ impl Columns {
             format!("has more than one column like '{what}'; leave the one that counts in it")
         };
         let place = match role {
-            Role::Start => {
+            Role::Start | Role::Elapsed => {
                 self.starts.push(scaled()?);
                 return Ok(());
             }
@@ -436,21 +482,46 @@ impl Columns {
             && table.rows().all(|row| number(row.text(*column)).is_some_and(|n| n.fract() == 0.0))
         {
             self.epoch = Some(*column);
+            self.is_index = true;
         }
+    }
+
+    /// A date with a time of day in one column is a start.
+    fn use_dates(&mut self, table: &Table) {
+        let is_dated = |column: usize| {
+            filled(table, column).is_some_and(|cell| {
+                Moment::parse(cell.1).is_some_and(|moment| moment.date.is_some())
+            })
+        };
+        if self.starts.is_empty()
+            && let Some(column) = self.date.filter(|&column| is_dated(column))
+        {
+            self.date = None;
+            self.starts.push(Scaled::seconds(column));
+        }
+    }
+
+    /// FieldTrip's tables have offsets of 0 everywhere, which are no ends.
+    fn drop_empty_offsets(&mut self, table: &Table) {
+        let is_zero = |row: Row<'_>, stop: Scaled| number(row.text(stop.column)) == Some(0.0);
+        self.stop = self.stop.filter(|&stop| {
+            let name = table.names().get(stop.column).map(|name| plain(name));
+            name.as_deref() != Some("offset") || !table.rows().all(|row| is_zero(row, stop))
+        });
     }
 
     /// Refuses a column that says a time which would be passed over.
     fn check_unknown(&self, table: &Table, column: usize, name: &Name) -> Result<(), String> {
         let is_used = self.stage == Some(column) || self.epoch == Some(column);
-        let Some(row) = table.rows().next().filter(|_| !is_used) else { return Ok(()) };
-        let text = row.text(column);
-        let is_clock = text.contains(':') && Moment::parse(text).is_some();
+        let Some((row, text)) = filled(table, column).filter(|_| !is_used) else { return Ok(()) };
+        let is_clock = text.contains([':', '.']) && Moment::parse(text).is_some();
         let is_number = number(text).is_some();
         let is_timed = !self.starts.is_empty() || self.stop.is_some() || self.epoch.is_some();
         let rises = || {
-            let values: Vec<f64> = table.rows().map_while(|row| number(row.text(column))).collect();
-            let is_whole = values.len() == table.len() && values.len() > 2;
-            is_whole && values.windows(2).all(|pair| pair[0] < pair[1])
+            let cells = || table.rows().map(|row| row.text(column)).filter(|text| !text.is_empty());
+            let values: Vec<f64> = cells().map_while(number).collect();
+            let is_whole = values.len() == cells().count() && 2 * values.len() > table.len();
+            is_whole && values.len() > 2 && values.windows(2).all(|pair| pair[0] < pair[1])
         };
         if is_clock || (is_number && name.promises_time()) || (!is_timed && is_number && rises()) {
             let written = table.names().get(column).map(|name| shown(name)).unwrap_or_default();
@@ -467,9 +538,9 @@ impl Columns {
     /// # Errors
     /// What numbers beside the stages mean could be more than one thing.
     pub fn guessed(table: &Table) -> Result<Self, String> {
-        let plain = |column| Scaled { column, unit_s: 1.0 };
+        let plain = Scaled::seconds;
         let rows: Vec<_> = table.rows().take(SAMPLE).collect();
-        let width = rows.iter().map(super::table::Row::len).max().unwrap_or_default();
+        let width = rows.iter().map(Row::len).max().unwrap_or_default();
         if width <= 1 {
             return Ok(Self { stage: Some(0), ..Self::default() });
         }
@@ -479,6 +550,10 @@ impl Columns {
                 .filter(|row| !row.text(column).is_empty() && is_stage(row.text(column)))
                 .count()
         };
+        if (0..width).filter(|&column| 2 * words(column) > rows.len()).count() > 1 {
+            let line = rows.first().map_or(1, |row| row.line);
+            return Err(format!("line {line}: it has more than one stage; leave one in each line"));
+        }
         let most = (0..width).max_by_key(|&column| (words(column), width - column));
         // A damaged cell is refused later, with its line.
         let most_are = |column: usize, is: fn(&str) -> bool| {
@@ -600,7 +675,7 @@ pub(super) fn is_luna(table: &Table) -> bool {
 impl Columns {
     /// Luna's columns, by how many there are.
     pub fn of_luna(table: &Table) -> Self {
-        let plain = |column| Scaled { column, unit_s: 1.0 };
+        let plain = Scaled::seconds;
         let start = match table.width() {
             3 => 1,
             4 => 2,

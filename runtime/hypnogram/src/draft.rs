@@ -6,8 +6,14 @@ use std::fmt;
 use sfm_models::SleepStage;
 
 use super::codes::CodeUsed;
+use super::names::shown;
 use super::{EpochLength, MAX_STRETCHES, Scoring, Start, Stretch, TOLERANCE_S, Timing};
 use sfm_models::EPOCH_S;
+
+/// Different texts of events that are counted.
+const MAX_TEXTS: usize = 200;
+/// So many events of one text in the place of stages are stages by another name.
+const FILLERS: usize = 3;
 
 /// Where in a file something stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +60,17 @@ pub(super) struct Draft {
     pub end_s: Option<f64>,
     pub notes: Vec<String>,
     pub warnings: Vec<String>,
+    others: Others,
+}
+
+/// Events that are no stages.
+#[derive(Debug, Default)]
+struct Others {
+    count: usize,
+    /// How often each text, in order of appearance; the first [`MAX_TEXTS`] of them.
+    texts: Vec<(String, usize)>,
+    /// Of those that say it, the number of the text, start and end, seconds.
+    spans: Vec<(usize, f64, f64)>,
 }
 
 impl Draft {
@@ -69,6 +86,7 @@ impl Draft {
             end_s: None,
             notes: Vec::new(),
             warnings: Vec::new(),
+            others: Others::default(),
         }
     }
 
@@ -86,10 +104,69 @@ impl Draft {
         }));
     }
 
-    /// Says how many events were no stages.
-    pub fn note_others(&mut self, others: usize) {
-        if others > 0 {
-            self.notes.push(format!("{others} events that are no stages were passed over"));
+    /// An event that is no stage, with its start and end in seconds if they are known.
+    pub fn pass_over(&mut self, text: &str, span_s: Option<(f64, f64)>) {
+        let others = &mut self.others;
+        others.count += 1;
+        let text = shown(text);
+        let place = others.texts.iter().position(|(known, _)| *known == text);
+        let place = place.or_else(|| {
+            let is_room = others.texts.len() < MAX_TEXTS;
+            is_room.then(|| others.texts.push((text, 0)))?;
+            Some(others.texts.len() - 1)
+        });
+        let Some(place) = place else { return };
+        if let Some((_, count)) = others.texts.get_mut(place) {
+            *count += 1;
+        }
+        if let Some((start_s, end_s)) = span_s
+            && others.spans.len() < MAX_STRETCHES
+        {
+            others.spans.push((place, start_s, end_s));
+        }
+    }
+
+    /// Says how many events were no stages, and which were the most frequent.
+    fn note_others(&mut self) {
+        let Others { count, texts, .. } = &mut self.others;
+        if *count == 0 {
+            return;
+        }
+        texts.retain(|(text, _)| !text.is_empty());
+        texts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let most: Vec<_> = texts.iter().take(3).map(|(text, n)| format!("'{text}' {n}")).collect();
+        let most = if most.is_empty() { String::new() } else { format!(": {}", most.join(", ")) };
+        self.notes.push(format!("{count} events that are no stages were passed over{most}"));
+    }
+
+    /// Refuses a file in which events of whole epochs stand where stages are missing: they are stages
+    /// by another name.
+    fn refuse_stages_by_other_names(&self, stretches: &[Stretch]) -> Result<(), String> {
+        let shortest = stretches.iter().map(|s| s.duration_s).filter(|s| *s >= 1.0);
+        let epoch_s = shortest.fold(f64::INFINITY, f64::min).min(EPOCH_S);
+        let is_whole = |s: f64| {
+            s >= epoch_s - TOLERANCE_S && (s - (s / epoch_s).round() * epoch_s).abs() <= TOLERANCE_S
+        };
+        let is_free = |start_s: f64, end_s: f64| {
+            let next = stretches.partition_point(|s| s.end_s() <= start_s + TOLERANCE_S);
+            stretches.get(next).is_none_or(|s| s.onset_s >= end_s - TOLERANCE_S)
+        };
+        let mut counts = vec![0; self.others.texts.len()];
+        for &(place, start_s, end_s) in &self.others.spans {
+            if is_whole(end_s - start_s)
+                && is_free(start_s, end_s)
+                && let Some(count) = counts.get_mut(place)
+            {
+                *count += 1;
+            }
+        }
+        let most = counts.iter().zip(&self.others.texts).max_by_key(|(count, _)| **count);
+        match most {
+            Some((&count, (text, _))) if count >= FILLERS && !text.is_empty() => Err(format!(
+                "{count} events '{text}' of whole epochs stand where no stage does; if they are stages, \
+                 say which: --codes '{text}=N2'; if not: --codes '{text}=?'"
+            )),
+            _ => Ok(()),
         }
     }
 
@@ -132,6 +209,8 @@ impl Draft {
         if stretches.is_empty() {
             return Err(format!("is {}, but no stage in it has an end", self.format));
         }
+        self.refuse_stages_by_other_names(&stretches)?;
+        self.note_others();
         let Self { format, start, timing, epoch, code, notes, warnings, .. } = self;
         Ok(Scoring { format, stretches, start, timing, epoch, code, notes, warnings })
     }
@@ -194,17 +273,20 @@ impl Draft {
     }
 
     /// The length of an epoch, if stages without an end come epoch by epoch: all steps are one, or
-    /// most are and a stage is said again after it, which did not change.
+    /// most are and most of these say again the stage that did not change.
     fn step_s(&self) -> Option<f64> {
         let steps =
             || self.entries.windows(2).map(|pair| (pair[1].onset_s - pair[0].onset_s, pair));
         let positive = steps().map(|(step_s, _)| step_s).filter(|step_s| *step_s > TOLERANCE_S);
         let smallest = positive.min_by(f64::total_cmp)?;
         let is_step = |step_s: f64| (step_s - smallest).abs() <= TOLERANCE_S;
-        let repeats =
-            steps().any(|(step_s, pair)| is_step(step_s) && pair[0].stage == pair[1].stage);
+        // Sleep goes on for some epochs in one stage; a list of changes hardly ever repeats one.
+        let repeats = steps()
+            .filter(|(step_s, pair)| is_step(*step_s) && pair[0].stage == pair[1].stage)
+            .count();
         let (count, equal) = (steps().count(), steps().filter(|(s, _)| is_step(*s)).count());
         let is_even = count > 1 && equal == count && smallest <= 2.0 * EPOCH_S;
-        (is_even || (repeats && 2 * equal >= count)).then_some((smallest * 1e6).round() / 1e6)
+        (is_even || (2 * repeats >= equal && 2 * equal >= count))
+            .then_some((smallest * 1e6).round() / 1e6)
     }
 }

@@ -16,7 +16,7 @@ use sfm_edf::{DateTime, EdfError, Header, RecordReader};
 /// Reads the annotations that are stages.
 pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Scoring, String> {
     let mut draft = Draft::new("EDF+ annotations", Timing::Seconds);
-    let (mut others, mut refused) = (0, None);
+    let mut refused = None;
     let mut read = || -> Result<(), EdfError> {
         let mut reader = RecordReader::new(File::open(path)?)?;
         let first_s = first_onset_s(&mut reader)?.unwrap_or(0.0);
@@ -26,7 +26,11 @@ pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Scoring, String
             match entry(&annotation, options) {
                 // The first refusal counts, as in every other format.
                 Err(reason) => drop(refused.get_or_insert(reason)),
-                Ok(None) => others += 1,
+                Ok(None) => {
+                    let end_s = annotation.duration_s.map(|s| annotation.onset_s + s);
+                    let text = annotation.text.split("@@").next().unwrap_or_default();
+                    draft.pass_over(text, end_s.map(|end_s| (annotation.onset_s, end_s)));
+                }
                 Ok(Some(_)) if draft.entries.len() == MAX_STRETCHES => {
                     return Err(too_many("sleep stages", MAX_STRETCHES));
                 }
@@ -39,7 +43,6 @@ pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Scoring, String
     if let Some(reason) = refused {
         return Err(reason);
     }
-    draft.note_others(others);
     draft.finish()
 }
 

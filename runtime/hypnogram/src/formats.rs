@@ -2,6 +2,7 @@
 //! reads them. The first that fits reads the file; the last takes any table with a column of stages.
 
 use super::codes::{DREAMS, YASA};
+use super::columns;
 use super::rows::{self, Dialect};
 use super::table::Table;
 use super::xml::Element;
@@ -79,7 +80,7 @@ pub static FORMATS: [Format; 24] = [
     table(native::FORMAT, "epoch,onset_s,stage,...,status", native::is_it, native::read),
     dialect(
         "DREAMS, [HypnogramAASM] and a number every 5 s",
-        |t| t.is_headed("hypnogram") && t.width() == 1,
+        |t| t.is_headed_as("[hypnogram") && t.width() == 1,
         Dialect {
             preset: &DREAMS,
             is_defined: true,
@@ -114,9 +115,11 @@ pub static FORMATS: [Format; 24] = [
         "_sleepscoring.txt: Date, Time, Recording onset, Duration, Annotation",
         |t| t.has(&["recording onset", "annotation"]),
     ),
-    rows("the reference's table of stages", "Start,Stop,StageName,StageNumber, of SleepFM", |t| {
-        t.has(&["start", "stop"]) && (t.has(&["stagename"]) || t.has(&["stagenumber"]))
-    }),
+    dialect(
+        "Start,Stop,StageName,StageNumber, of SleepFM",
+        |t| t.has(&["start", "stop"]) && (t.has(&["stagename"]) || t.has(&["stagenumber"])),
+        Dialect { is_defined: true, ..Dialect::plain("the reference's table of stages") },
+    ),
     rows("a U-Sleep table", "init_sec, duration_sec, stage; .ids without names", |t| {
         t.has(&["init sec", "duration sec", "stage"])
     }),
@@ -137,7 +140,10 @@ pub static FORMATS: [Format; 24] = [
     }),
     dialect(
         "Epoch,Stage, with names or numbers, counted from 0; Time,Stage",
-        |t| t.has(&["stage"]) && (t.has(&["epoch"]) || t.has(&["time"])) && t.names().len() == 2,
+        |t| {
+            let is_short = t.names().len() == 2 && (t.has(&["epoch"]) || t.has(&["time"]));
+            t.has(&["stage"]) && (is_short || (t.has(&["epoch"]) && !columns::has_times(t)))
+        },
         Dialect { first_epoch: Some(0.0), preset: &YASA, ..Dialect::plain("a YASA hypnogram") },
     ),
     rows("a Philips Alice table", "Epoch Number, Start Time, Sleep Stage", |t| {
@@ -197,7 +203,8 @@ pub(super) fn read_xml(elements: &[Element], options: &ReadOptions) -> Result<Sc
         }
         roots.push(*root);
     }
-    Err(format!("is XML, but neither {}", roots.join(" nor ")))
+    let roots = roots.join(" nor ");
+    Err(format!("is XML, but neither {roots}; export the scoring as a table or as EDF+"))
 }
 
 /// The formats, a line each, for `--help`.

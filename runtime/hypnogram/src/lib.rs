@@ -217,9 +217,9 @@ fn read_file(path: &Path, options: &ReadOptions) -> Result<Scoring, String> {
     }
     let mut file = File::open(path).map_err(cannot)?;
     let mut begin = Vec::new();
-    file.by_ref().take(8).read_to_end(&mut begin).map_err(cannot)?;
+    file.by_ref().take(HEADER_BYTES).read_to_end(&mut begin).map_err(cannot)?;
     // A recording may be larger than any hypnogram: only its annotations are read.
-    if is_edf(&begin, path) {
+    if is_edf(&begin) {
         return edf::read(path, options).map_err(in_a_line);
     }
     let mut bytes = begin;
@@ -236,15 +236,18 @@ fn read_file(path: &Path, options: &ReadOptions) -> Result<Scoring, String> {
     Ok(scoring)
 }
 
-/// By the version field, which has eight characters: `0` and blanks. A list of numbers may begin
-/// with `0` and a blank too, but has its next line within them, or is shorter than any header.
-fn is_edf(begin: &[u8], path: &Path) -> bool {
-    const HEADER_BYTES: u64 = 256;
-    let is_long = || fs::metadata(path).is_ok_and(|about| about.len() >= HEADER_BYTES);
+/// The fixed part of an EDF header, bytes.
+const HEADER_BYTES: u64 = 256;
+
+/// By the version field, which has eight characters: `0` and blanks. A table may begin so too, but is
+/// shorter than any header, or has line ends within one.
+fn is_edf(begin: &[u8]) -> bool {
     match begin {
         [0xff, b'B', b'I', b'O', ..] => true,
-        [b'0', b' ' | 0, rest @ ..] => {
-            !rest.contains(&b'\n') && !rest.contains(&b'\r') && is_long()
+        [b'0', rest @ ..] => {
+            let is_blank = rest.iter().take(7).all(|byte| matches!(byte, b' ' | 0));
+            let is_long = begin.len() as u64 == HEADER_BYTES;
+            is_blank && is_long && !rest.iter().any(|byte| matches!(byte, b'\n' | b'\r'))
         }
         _ => false,
     }

@@ -87,7 +87,10 @@ const UNSCORED: [&str; 52] = [
 pub fn stage_named(name: &str) -> Result<Option<SleepStage>, String> {
     let unknown = || {
         let name = shown(name);
-        format!("'{name}' is no sleep stage; if it is one, say which: --codes '{name}=W'")
+        format!(
+            "'{name}' is no sleep stage; if it is one, say which: --codes '{name}=W'; if the epoch is \
+             not scored: '{name}=?'"
+        )
     };
     let word = plain(name.split('|').next().unwrap_or_default());
     known(&word).ok_or_else(unknown)
@@ -103,6 +106,9 @@ fn known(word: &str) -> Option<Option<SleepStage>> {
         bare = rest;
     }
     let mut numbered = bare.len() < word.len();
+    if numbered && UNSCORED.contains(&bare) {
+        return Some(None);
+    }
     let bare = bare.strip_suffix(" sleep").or(bare.strip_suffix(" stage")).unwrap_or(bare);
     let bare = match NREM.iter().find_map(|prefix| behind(bare, prefix)) {
         Some(rest) => {

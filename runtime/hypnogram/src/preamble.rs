@@ -7,7 +7,10 @@ use super::table::Line;
 use super::time::{Moment, number};
 
 /// Names of the start in [`plain`] letters.
-const START: [&str; 20] = [
+const START: [&str; 23] = [
+    "orig time",
+    "meas date",
+    "measurement date",
     "start",
     "start time",
     "recording start",
@@ -91,8 +94,13 @@ impl Preamble {
             } else if DATE.contains(&key.as_str()) {
                 date = Some(value.to_owned());
             } else if EPOCH.contains(&key.as_str()) {
-                let seconds = number(&value.to_lowercase()).filter(|s| (0.5..=600.0).contains(s));
-                preamble.epoch_s = seconds.or(preamble.epoch_s);
+                let seconds = number(&value.to_lowercase());
+                let usable = seconds.filter(|s| (0.5..=600.0).contains(s));
+                if let (None, Some(s), true) = (usable, seconds, key.starts_with("epoch")) {
+                    let line = line.number;
+                    return Err(format!("line {line}: epochs of {s} s; possible are 0.5 to 600 s"));
+                }
+                preamble.epoch_s = usable.or(preamble.epoch_s);
             }
         }
         let Some((number, value)) = start else {

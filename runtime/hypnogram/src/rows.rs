@@ -11,7 +11,7 @@ use super::draft::{Draft, Entry, Place};
 use super::names::{shown, stage_among_events};
 use super::preamble::Preamble;
 use super::table::{Row, Table};
-use super::time::{DAY_S, Moment, Value, within_a_week};
+use super::time::{DAY_S, Moment, Value, number, within_a_week};
 use super::{
     EPOCH_S, EpochLength, MAX_S, ReadOptions, Scoring, Start, TOLERANCE_S, Timing, stage_named,
 };
@@ -78,11 +78,9 @@ pub(super) fn read(
 ) -> Result<Scoring, String> {
     let columns = match (table.names().is_empty(), dialect.has_ends) {
         (false, _) => Columns::named(table)?,
-        (true, true) => Columns {
-            stage: Some(0),
-            stop: Some(Scaled { column: 1, unit_s: 1.0 }),
-            ..Columns::default()
-        },
+        (true, true) => {
+            Columns { stage: Some(0), stop: Some(Scaled::seconds(1)), ..Columns::default() }
+        }
         (true, false) => Columns::guessed(table)?,
     };
     read_columns(table, columns, dialect, options)
@@ -101,10 +99,12 @@ pub(super) fn read_columns(
     let mut draft = Draft::new(dialect.format, Timing::RowNumber);
     let preamble = Preamble::of(table.preamble())?;
     let reader = Reader { table, columns: &columns, dialect, options, preamble: &preamble };
+    reader.check_widths()?;
     let rows = reader.rows(&mut draft)?;
     if rows.is_empty() {
         return Err(format!("is {}, but holds no sleep stages", dialect.format));
     }
+    reader.check_dates(&rows)?;
     reader.place(&rows, &mut draft)?;
     draft.notes.extend(columns.notes.clone());
     draft.finish()
@@ -123,14 +123,7 @@ impl Reader<'_> {
     fn rows(&self, draft: &mut Draft) -> Result<Vec<Cells>, String> {
         let mut decoder = self.decoder();
         let mut rows = Vec::new();
-        // Events decide if any of them is a stage; else the column of stages does.
-        let is_stage_event = |row: Row<'_>, column| {
-            matches!(stage_among_events(row.text(column)), Ok(Some(_)) | Err(_))
-        };
-        let event = self.columns.event.filter(|&column| {
-            self.columns.stage.is_none() || self.table.rows().any(|row| is_stage_event(row, column))
-        });
-        let mut others = 0;
+        let event = self.event_column()?;
         for row in self.table.rows() {
             let stage = match event {
                 Some(column) => self.stage_of_event(row, column, &mut decoder)?,
@@ -138,19 +131,91 @@ impl Reader<'_> {
             };
             match stage {
                 Some(stage) => rows.push(self.cells(row, stage)?),
-                None => others += 1,
+                None => {
+                    let text = event.map_or("", |column| row.text(column));
+                    draft.pass_over(text, self.span(row));
+                }
             }
         }
-        draft.note_others(others);
         draft.code = decoder.finish();
         Ok(rows)
+    }
+
+    /// The column of events, if stages are among them. Beside a column of stages events decide where
+    /// they are in most rows: a remark here and there changes nothing.
+    ///
+    /// # Errors
+    /// It is a list of other events, each with the stage that it fell into.
+    fn event_column(&self) -> Result<Option<usize>, String> {
+        let Some(event) = self.columns.event else { return Ok(None) };
+        if self.columns.stage.is_none() {
+            return Ok(Some(event));
+        }
+        let filled = || self.table.rows().filter(|row| !row.text(event).is_empty());
+        let is_stage =
+            |row: &Row<'_>| matches!(stage_among_events(row.text(event)), Ok(Some(_)) | Err(_));
+        let (count, stages) = (filled().count(), filled().filter(is_stage).count());
+        if 2 * count < self.table.len() {
+            return Ok(None);
+        }
+        if 10 * stages >= count {
+            return Ok(Some(event));
+        }
+        let Some(first) = filled().next() else { return Ok(None) };
+        match filled().find(|row| row.text(event) != first.text(event)) {
+            None => Ok(None),
+            Some(row) => Err(row.refused(format!(
+                "'{}' is no sleep stage: this is a list of events, each with the stage beside it",
+                shown(row.text(event))
+            ))),
+        }
+    }
+
+    /// Seconds from start to end of an event that is no stage, where they are plain numbers.
+    fn span(&self, row: Row<'_>) -> Option<(f64, f64)> {
+        let seconds = |place: Scaled| Some(number(row.text(place.column))? * place.unit_s);
+        let start_s = self.columns.starts.first().copied().and_then(seconds)?;
+        let stop_s = self.columns.stop.and_then(seconds);
+        let length_s = self.columns.duration.and_then(seconds);
+        Some((start_s, stop_s.or(length_s.map(|s| start_s + s))?))
+    }
+
+    /// Refuses a row with more cells than there are names, as of a decimal comma in a table of commas.
+    /// A text at the end may have any.
+    fn check_widths(&self) -> Result<(), String> {
+        let width = self.table.names().len();
+        if width == 0 || self.columns.event == Some(width - 1) {
+            return Ok(());
+        }
+        let is_wider = |row: &Row<'_>| row.fields().skip(width).any(|text| !text.is_empty());
+        match self.table.rows().find(is_wider) {
+            None => Ok(()),
+            Some(row) => Err(row.refused(format!(
+                "it has {} cells under {width} names; put cells with a comma into quotation marks",
+                row.len()
+            ))),
+        }
+    }
+
+    /// Refuses dates that differ and have no time of day: they cannot be used.
+    fn check_dates(&self, rows: &[Cells]) -> Result<(), String> {
+        let is_unused = rows.iter().all(|row| row.clock.is_none());
+        let Some(column) = self.columns.date.filter(|_| is_unused) else { return Ok(()) };
+        let Some(first) = self.table.rows().next() else { return Ok(()) };
+        match self.table.rows().find(|row| row.text(column) != first.text(column)) {
+            None => Ok(()),
+            Some(row) => Err(row.refused(
+                "its date is not that of the first row, and there is no time of day beside it; leave \
+                 one night in the file, or write times of day",
+            )),
+        }
     }
 
     fn decoder(&self) -> Decoder<'_> {
         let given = self.options.codes.as_ref();
         let Dialect { preset, is_defined, .. } = *self.dialect;
         let column = self.columns.stage;
-        if is_defined || (column.is_none() && self.columns.number.is_some()) {
+        if is_defined {
             return Decoder::defined(given, preset);
         }
         // Digits beside letters are the stages of non-REM sleep, whatever the code.
@@ -229,7 +294,13 @@ impl Reader<'_> {
     fn cells(&self, row: Row<'_>, stage: Option<SleepStage>) -> Result<Cells, String> {
         let mut cells = Cells { line: row.line, stage, ..Cells::default() };
         for &start in &self.columns.starts {
-            match self.value(row, start)? {
+            let value = match self.value(row, start)? {
+                Some(Value::Moment(Moment { s, date: None, .. })) if start.is_elapsed => {
+                    Some(Value::Seconds(s))
+                }
+                value => value,
+            };
+            match value {
                 Some(Value::Seconds(s)) => match cells.start_s.replace(s) {
                     Some(other) if (other - s).abs() > TOLERANCE_S => {
                         return Err(row.refused(format!("it starts at {other} s and at {s} s")));
@@ -454,7 +525,8 @@ impl Reader<'_> {
     ) -> Result<Vec<f64>, String> {
         let numbers: Vec<f64> = rows.iter().filter_map(|row| row.epoch).collect();
         let least = numbers.iter().copied().fold(f64::INFINITY, f64::min);
-        let first = match (least, self.dialect.first_epoch) {
+        let counted_from = if self.columns.is_index { Some(0.0) } else { self.dialect.first_epoch };
+        let first = match (least, counted_from) {
             (0.0, _) => 0.0,
             (1.0, Some(0.0)) => {
                 draft.warnings.push(
@@ -467,6 +539,13 @@ impl Reader<'_> {
             (_, None) => 1.0,
         };
         draft.notes.push(format!("epochs numbered from {first}"));
+        if least > 1.0 {
+            let (other, way) = if first == 0.0 { (1, "earlier") } else { (0, "later") };
+            draft.warnings.push(format!(
+                "its first epoch is number {least}: counted from {first}; if they count from {other}, all \
+                 of it is an epoch {way}"
+            ));
+        }
         let epoch = match clock.and_then(|clock| step_by_clock(&numbers, &clock.s)) {
             Some(s) => EpochLength { s, is_assumed: false },
             None => self.epoch_length(rows),

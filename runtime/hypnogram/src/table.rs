@@ -29,6 +29,8 @@ pub(super) struct Table {
     /// Ends of the fields in `text`.
     ends: Vec<u32>,
     rows: Vec<Place>,
+    /// Lines whose cells are all empty.
+    blank_lines: Vec<usize>,
     /// The first empty line between two rows.
     pub gap_line: Option<usize>,
 }
@@ -69,6 +71,7 @@ impl Table {
             text: String::new(),
             ends: Vec::new(),
             rows: Vec::new(),
+            blank_lines: Vec::new(),
             gap_line: None,
         };
         // An empty line is a comment, lest it goes uncounted; runs of blanks become one tab each.
@@ -110,6 +113,7 @@ impl Table {
             return Err(format!("line {line}: more than {MAX_COLUMNS} columns"));
         }
         if record.iter().all(|field| field.trim().is_empty()) {
+            self.blank_lines.push(line);
             return Ok(());
         }
         let begin = record.get(0).unwrap_or_default().trim_start();
@@ -118,7 +122,10 @@ impl Table {
             return Ok(());
         }
         if record.iter().any(|field| field.contains('\n')) {
-            return Err(format!("line {line}: a quotation mark is not closed"));
+            return Err(format!(
+                "line {line}: a cell goes on in the next line; close its quotation mark, or write it in \
+                 one line"
+            ));
         }
         // The file has fewer than 4 GiB.
         let place = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -139,7 +146,7 @@ impl Table {
     /// Takes the columns' names, and what stands above them, out of the rows.
     fn find_names(&mut self) {
         let count = self.rows.len().min(MAX_PREAMBLE);
-        let named = (0..count).find(|&index| self.row(index).is_some_and(|row| row.is_header()));
+        let named = self.named_row(count);
         // A first line without any value above lines with some: names that are not known.
         let is_named = named.or_else(|| {
             let first = self.row(0)?;
@@ -157,10 +164,7 @@ impl Table {
                 }
                 index + 1
             }
-            // Lines such as `Key: value` above the data.
-            None => (0..count)
-                .find(|&index| self.row(index).is_some_and(|row| row.begins_data()))
-                .unwrap_or(0),
+            None => self.first_data(count),
         };
         for index in 0..data - usize::from(is_named.is_some()) {
             if let Some(row) = self.row(index) {
@@ -171,12 +175,49 @@ impl Table {
         self.rows.drain(..data);
     }
 
+    /// The row of the columns' names: the last that looks like one above the data.
+    fn named_row(&self, count: usize) -> Option<usize> {
+        let mut named = None;
+        for (index, row) in (0..count).filter_map(|index| Some((index, self.row(index)?))) {
+            if row.is_header() {
+                named = Some(index);
+            } else if named.is_some() && row.has_values() {
+                break;
+            }
+        }
+        // A title above a table without names is one cell above rows of several.
+        named.filter(|&index| {
+            let width = |index| self.row(index).map_or(1, |row| row.len());
+            width(index) > 1 || width(index + 1) == 1
+        })
+    }
+
+    /// The first row of data where there are no names. Lines such as `Key: value` may stand above it;
+    /// above a list also a title, with an empty line behind it. Any other word is of the list.
+    fn first_data(&self, count: usize) -> usize {
+        let is_first = |&index: &usize| self.row(index).is_some_and(|row| row.begins_data());
+        let mut first = (0..count).find(is_first).unwrap_or(0);
+        if self.row(first).is_some_and(|row| row.len() > 1) {
+            return first;
+        }
+        let is_of_list = |index: usize| {
+            let (row, next) = (self.row(index)?, self.row(index + 1)?);
+            Some(row.len() == 1 && !row.is_key() && row.line + 1 == next.line)
+        };
+        while first > 0 && is_of_list(first - 1) == Some(true) {
+            first -= 1;
+        }
+        first
+    }
+
     fn first_gap(&self, text: &str) -> Option<usize> {
         let (first, last) = (self.rows.first()?.line as usize, self.rows.last()?.line as usize);
         let mut lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
-        lines
+        let empty = lines
             .find(|(number, line)| (first..last).contains(number) && line.trim().is_empty())
-            .map(|(number, _)| number)
+            .map(|(number, _)| number);
+        let blank = self.blank_lines.iter().copied().find(|line| (first..last).contains(line));
+        empty.into_iter().chain(blank).min()
     }
 
     fn row(&self, index: usize) -> Option<Row<'_>> {
@@ -216,6 +257,11 @@ impl Table {
     /// Whether there are columns of all these names.
     pub fn has(&self, names: &[&str]) -> bool {
         names.iter().all(|name| self.column(name).is_some())
+    }
+
+    /// Whether a line above the table begins so, as written but for capitals.
+    pub fn is_headed_as(&self, begin: &str) -> bool {
+        self.preamble.iter().any(|line| line.text.trim().to_lowercase().starts_with(begin))
     }
 
     /// Whether a line above the table begins so, in [`plain`] letters.
@@ -262,6 +308,14 @@ impl<'a> Row<'a> {
         let is_key = |text: &str| text.ends_with([':', '=']) || text.contains(": ");
         self.has_values()
             && !self.fields().next().is_some_and(|text| is_key(text) || text.starts_with('*'))
+    }
+
+    /// A line that says something about the list below it: `EPOCH=30`, `Start: 22:30`, `[Hypnogram]`.
+    fn is_key(&self) -> bool {
+        let text = self.text(0);
+        let key = text.split([':', '=']).next().unwrap_or_default();
+        text.starts_with(['*', '['])
+            || (key.len() < text.len() && key.chars().any(char::is_alphabetic))
     }
 
     fn is_header(&self) -> bool {

@@ -287,7 +287,7 @@ fn what_a_table_says_about_time_is_never_passed_over() {
             "Sleep Stage\tTime [hh:mm:ss]\tEvent\tDuration[s]\nW\t22:00:00\tSLEEP-S2\t30\n",
             "line 2: it says W and N2",
         ),
-        ("start,stage\n0,\"W\n30,N1\n", "is not closed"),
+        ("start,stage\n0,\"W\n30,N1\n", "a cell goes on in the next line"),
     ] {
         let error = read_text(text).expect_err(text);
         assert!(error.contains(reason), "{error} for\n{text}");
@@ -414,4 +414,109 @@ mod written {
             }
         }
     }
+}
+
+/// The stages of a table as letters, `?` for what is not scored.
+fn letters(text: &str) -> String {
+    let scoring = read_text(text).unwrap_or_else(|e| panic!("{e} for\n{text}"));
+    scoring.epochs().iter().map(|stage| stage.map_or("?", |stage| stage.as_str())).collect()
+}
+
+#[test]
+fn the_first_rows_of_a_list_are_of_the_night() {
+    assert_eq!(letters("?\n?\nW\nN1\n"), "??WN1");
+    assert_eq!(letters("none\n-2\n0\n1\n"), "??WN1");
+    assert_eq!(letters("EPOCH=30\nSTART=22:30:00\n?\nW\nN1\n"), "?WN1");
+    assert_eq!(letters("Scored by two people\n\nW\nN1\n"), "WN1", "a title above an empty line");
+    let refusal = read_text("L\nL\nW\nN1\n").expect_err("a word that is not known");
+    assert!(refusal.contains("line 1: 'L' is no sleep stage"), "{refusal}");
+    let refusal = read_text("Stage\nW\n\"\"\nN1\n").expect_err("an empty cell");
+    assert!(refusal.contains("line 3: it is empty"), "{refusal}");
+    assert_eq!(letters("stage,note\nW,\nN1,\n,\n,\n"), "WN1", "empty rows at the end");
+}
+
+#[test]
+fn titles_are_neither_formats_nor_names() {
+    let yasa = read_text("% hypnogram of a night\n0\n1\n2\n").expect("a list");
+    assert!(yasa.code.is_some_and(|code| code.is_assumed && code.name == "yasa"));
+    assert_eq!(letters("Sleep Stages\nEpoch,Stage\n1,W\n2,N1\n"), "WN1");
+    assert_eq!(letters("Scoring:\tAASM\nEpoch\tStage\n1\tW\n2\tN1\n"), "WN1");
+    assert_eq!(letters("Hypnogram\nW\nN1\n"), "WN1");
+}
+
+#[test]
+fn starts_are_found_wherever_they_stand() {
+    let start = |text: &str| {
+        let scoring = read_text(text).unwrap_or_else(|e| panic!("{e} for\n{text}"));
+        (scoring.start.map(|start| start.clock_s()), scoring.stretches[0].onset_s)
+    };
+    let table = "# MNE-Annotations\n# orig_time : 2024-03-01 23:40:00\n# onset, duration, description\n\
+                 0.0,30.0,Sleep stage W\n30.0,30.0,Sleep stage 1\n";
+    assert_eq!(start(table), (Some(85_200.0), 0.0));
+    let since_1970 = "onset,duration,description\n1970-01-01 00:10:00,30,Sleep stage W\n\
+                      1970-01-01 00:10:30,30,Sleep stage 1\n";
+    assert_eq!(start(since_1970), (None, 600.0));
+    let german = "Datum;Schlafstadium\n01.03.2024 23:40:00;W\n01.03.2024 23:40:30;N1\n";
+    assert_eq!(start(german), (Some(85_200.0), 0.0));
+    let elapsed = "Elapsed Time,Stage\n00:40:00,W\n00:40:30,N1\n";
+    assert_eq!(start(elapsed), (None, 2_400.0));
+    let named =
+        "Sleep Stage\tTime [hh:mm:ss.xxx]\tEvent\tDuration[s]\nW\t22:00:00.000\tSLEEP-S0\t30\n";
+    assert_eq!(start(named), (Some(79_200.0), 0.0));
+    let two_nights = "Epoch,Date,Stage\n1,2024-03-01,W\n2,2024-03-02,N1\n";
+    let refusal = read_text(two_nights).expect_err("two nights");
+    assert!(refusal.contains("line 3: its date is not that of the first row"), "{refusal}");
+    let points = "Orario,Stadio\n23.40.00,W\n23.40.30,N1\n";
+    assert!(read_text(points).is_err_and(|e| e.contains("'Orario' holds times")));
+    let gaps = "Moment,Stage\n,W\n30,N1\n60,N1\n90,N2\n";
+    assert!(read_text(gaps).is_err_and(|e| e.contains("'Moment' holds times")));
+}
+
+#[test]
+fn numbers_are_assumed_to_be_a_code_and_epochs_to_count() {
+    let coded = read_text("Epoch,Stage Number\n1,0\n2,4\n").expect("a table");
+    assert!(coded.code.is_some_and(|code| code.is_assumed));
+    assert_eq!(letters("0.000000000000000000e+00\n1.000000000000000000e+00\n"), "WN1");
+    for text in [",Stage\n10,N2\n11,N3\n", "Epoch,Stage,Confidence\n10,N2,0.9\n11,N3,0.8\n"] {
+        let scoring = read_text(text).expect("a table");
+        assert_eq!(scoring.stretches[0].onset_s, 300.0, "{text}");
+        assert!(scoring.warnings[0].contains("number 10: counted from 0"), "{scoring:?}");
+    }
+    let refusal = read_text("EPOCH=0.25 SEC\nW\nN1\n").expect_err("too short");
+    assert!(refusal.contains("line 1: epochs of 0.25 s"), "{refusal}");
+}
+
+#[test]
+fn events_are_stages_or_stand_beside_them() {
+    let remark = "Start,Stage,Text\n0,W,\n30,N1,\n60,N2,REM\n90,N2,\n";
+    assert_eq!(letters(remark), "WN1N2N2", "one remark decides nothing");
+    let apneas = "Start,Duration,Stage,Event\n10,12,N2,Hypopnea\n80,20,N2,Obstructive apnea\n";
+    assert!(read_text(apneas).is_err_and(|e| e.contains("a list of events")));
+    let wearable =
+        "onset,duration,description\n0,30,W\n30,30,Light\n60,30,Light\n90,30,Light\n120,30,REM\n";
+    let refusal = read_text(wearable).expect_err("stages by other names");
+    assert!(refusal.contains("3 events 'Light' of whole epochs"), "{refusal}");
+    let apneas = "onset,duration,description\n0,30,W\n30,60,N2\n32,12,Apnea\n50,12,Apnea\n70,30,Snore\n90,30,R\n";
+    let scoring = read_text(apneas).expect("events beside stages");
+    assert!(scoring.notes.iter().any(|note| note.ends_with("passed over: 'Apnea' 2, 'Snore' 1")));
+    assert_eq!(
+        letters("onset,description\n0,Stage - W\n30,Stage - No Stage\n60,Stage - N1\n"),
+        "W?N1"
+    );
+}
+
+#[test]
+fn rows_of_another_width_are_refused() {
+    let comma = "Time,Stage\n0,0,WAKE\n30,0,N1\n";
+    assert!(read_text(comma).is_err_and(|e| e.contains("line 2: it has 3 cells under 2 names")));
+    let flat = "W,W,N1,N1,N2\n";
+    assert!(read_text(flat).is_err_and(|e| e.contains("line 1: it has more than one stage")));
+}
+
+#[test]
+fn changes_of_stage_last_until_the_next() {
+    let changes = "onset,description\n0,W\n30,N1\n60,N2\n150,N2\n300,N3\n330,N2\n360,R\n450,W\n";
+    let scoring = read_text(changes).expect("a table");
+    assert_eq!(scoring.at(290.0), Some(SleepStage::N2), "{scoring:?}");
+    assert_eq!(scoring.at(440.0), Some(SleepStage::Rem));
 }

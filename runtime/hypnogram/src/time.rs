@@ -113,6 +113,13 @@ impl Moment {
         };
         let (body, utc_offset_s) = without_zone(body)?;
         let mut tokens: Vec<&str> = body.split_whitespace().collect();
+        // Luna's `01-03-24-22:30:00`
+        if let [only] = tokens[..]
+            && only.matches('-').count() == 3
+            && let Some((date, time)) = only.rsplit_once('-')
+        {
+            tokens = vec![date, time];
+        }
         // `2024-03-01T22:30:00`
         if let [only] = tokens[..]
             && let Some((date, time)) = only.split_once('t')
