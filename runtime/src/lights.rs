@@ -184,28 +184,31 @@ enum Said {
 /// or without accents. Behind them: nothing, a time, or a remark set off by a punctuation mark.
 static MARK: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let pattern = r"
-        \A[^\p{Alphabetic}]*(?:(?P<off>
+        \A[^\p{Alphabetic}]*(?:(?:event|marker|annotation|note|tech)\s*[:-]\s*)?(?:(?P<off>
             lights?[\s_-]*(?:(?:were|was|are|turned|switched)\s+)*(?:off|out)
-          | (?:licht(?:er)?|beleuchtung)[\s_-]*(?:wurden?\s+)?(?:aus|ausgeschaltet|gel(?:ö|oe)scht)
+          | (?:licht(?:er)?|beleuchtung)[\s_-]*(?:(?:wurden?|ist)\s+)?
+            (?:aus|ausgeschaltet|ausgemacht|abgeschaltet|gel(?:ö|oe)scht)
           | lumi[eè]res?[\s_-]*(?:off|[eé]teintes?)
-          | extinction(?:\s+(?:des?|de\s+la)\s+(?:lumi[eè]res?|feux))?
-          | luz[\s_-]*apagada | luces[\s_-]*apagadas | luzes[\s_-]*apagadas
-          | apaga(?:r|do\s+de)\s+(?:(?:las?|as?)\s+)?(?:luz(?:es)?|luces)
+          | extinction(?:\s+(?:(?:des?|de\s+la)\s+)?(?:lumi[eè]res?|feux))?
+          | luz[\s_-]*apagada | luces[\s_-]*(?:apagadas|off) | luzes[\s_-]*apagadas
+          | apaga(?:r|do)\s+(?:(?:de|das|de\s+las|las?|as?)\s+)?(?:luz(?:es)?|luces)
           | luc[ei][\s_-]*spent[ae] | spegnimento\s+(?:dell[ae]\s+)?luc[ei]
           | licht(?:en)?[\s_-]*uit
         )|(?P<on>
-            lights?[\s_-]*(?:(?:were|was|are|turned|switched)\s+)*on
-          | (?:licht(?:er)?|beleuchtung)[\s_-]*(?:wurden?\s+)?(?:an|ein|angeschaltet|eingeschaltet)
+            lights?[\s_-]*(?:(?:were|was|are|turned|switched|back)\s+)*on
+          | (?:licht(?:er)?|beleuchtung)[\s_-]*(?:(?:wurden?|ist)\s+)?
+            (?:an|ein|angeschaltet|eingeschaltet|angemacht)
           | lumi[eè]res?[\s_-]*(?:on|allum[eé]es?)
-          | (?:r[eé])?allumage(?:\s+(?:des?|de\s+la)\s+(?:lumi[eè]res?|feux))?
-          | luz[\s_-]*(?:encendida|prendida|acesa) | luces[\s_-]*(?:encendidas|prendidas)
+          | (?:r[eé]?)?allumage(?:\s+(?:(?:des?|de\s+la)\s+)?(?:lumi[eè]res?|feux))?
+          | luz[\s_-]*(?:encendida|prendida|acesa) | luces[\s_-]*(?:encendidas|prendidas|on)
           | luzes[\s_-]*acesas
-          | (?:encend(?:er|ido\s+de)|acender)\s+(?:(?:las?|as?)\s+)?(?:luz(?:es)?|luces)
+          | (?:encend(?:er|ido)|acender)\s+(?:(?:de|das|de\s+las|las?|as?)\s+)?(?:luz(?:es)?|luces)
           | luc[ei][\s_-]*acces[ae] | accensione\s+(?:dell[ae]\s+)?luc[ei]
           | licht(?:en)?[\s_-]*aan
         ))\b
         (?P<rest>
           (?:\s*(?:(?:at|um|à|alle|om)\s+)?\d{1,2}[:.h]\d{2}(?:[:.]\d{2})?(?:\s*(?:[ap]\.?m\b\.?|uhr|h\b))?)?
+          (?:\s+by\s+(?:the\s+)?(?:tech\w*|nurse|staff|patient|pt))?
           (?:[^\p{Alphabetic}]*|\s*[-–—:;,./(\[|=].*)\z
         )?
     ";
@@ -220,7 +223,13 @@ fn said(written: &str) -> Said {
     let Some(found) = MARK.as_ref().and_then(|pattern| pattern.captures(text)) else {
         return Said::Else;
     };
-    match found.name("rest") {
+    // `Lights off (not yet)`, `Lights on/off calibration`.
+    let is_denied = || {
+        let rest = found.name("rest").map_or("", |rest| rest.as_str()).to_lowercase();
+        let is_both = rest.trim_start().starts_with("/o");
+        is_both || ["not ", "calib", "nicht", "test"].iter().any(|word| rest.contains(word))
+    };
+    match found.name("rest").filter(|_| !is_denied()) {
         Some(_) => Said::Mark { is_on: found.name("on").is_some() },
         None => Said::Doubtful,
     }
@@ -309,6 +318,13 @@ mod tests {
             "Lights Off (tech)",
             "* Lights were turned off.",
             "Licht aus",
+            "Licht ausgemacht",
+            "Licht ist aus",
+            "Event: Lights off",
+            "Lights off by tech",
+            "Extinction lumière",
+            "Apagado luces",
+            "Apagar das luzes",
             "Licht ausgeschaltet",
             "Lumière éteinte",
             "LUMIERES ETEINTES",
@@ -329,6 +345,9 @@ mod tests {
             "Licht ein, Patient wach",
             "Lumières allumées",
             "Allumage",
+            "Rallumage",
+            "Lights back on",
+            "Encendido luces",
             "Luz encendida",
             "Luce accesa",
             "Luzes acesas",
@@ -336,7 +355,13 @@ mod tests {
         ] {
             assert_eq!(said(text), on, "{text}");
         }
-        for text in ["Lights off in 5 min", "Light on in the corridor", "licht an der Tür"] {
+        for text in [
+            "Lights off in 5 min",
+            "Light on in the corridor",
+            "licht an der Tür",
+            "Lights Off (not yet)",
+            "Lights on/off calibration",
+        ] {
             assert_eq!(said(text), Said::Doubtful, "{text}");
         }
         for text in [

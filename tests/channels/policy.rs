@@ -166,3 +166,99 @@ fn caps_and_spare_inputs_are_no_earlobes() {
         assert_eq!(montage.used(), 0);
     }
 }
+
+#[test]
+fn a_derivation_that_the_user_names_goes_before_the_usual_one() {
+    let labels = ["C3", "M1", "M2"];
+    let with = |entries: &[&str], labels: &[&str]| {
+        let signals: Vec<SignalInfo> = labels.iter().map(|label| signal(label)).collect();
+        let rules = rules(Aasm).with_derivations(entries)?;
+        rules.assign(&signals, &BTreeMap::new())
+    };
+    let montage = with(&["C3-M2=C3,M1"], &labels).expect("assigned");
+    assert_eq!(of(&montage, Bas), ["C3-M2"]);
+    assert_eq!(rule(&montage, "C3-M2"), "--derive: C3 minus M1");
+    for (entries, labels, reason) in [
+        (&["C3-M2=C3,M1", "C3-M2=C3,M2"][..], &labels[..], "asked for twice"),
+        (&["C3-M2=C3,M2"][..], &["C3", "M2", "C3-M2"][..], "has a channel of this label"),
+        (&["C3-M2=C3,C3"][..], &labels[..], "away from itself"),
+    ] {
+        let error = with(entries, labels).expect_err(reason).to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+    let ohm = |label| SignalInfo { unit: "kOhm".to_owned(), ..signal(label) };
+    let rules = rules(Aasm).with_derivations(&["C3-M2=Z1,Z2"]).expect("an entry");
+    let error = rules.assign(&[ohm("Z1"), ohm("Z2")], &BTreeMap::new()).expect_err("ohms");
+    assert!(error.to_string().contains("an impedance and not a signal"), "{error}");
+}
+
+#[test]
+fn the_chin_is_paired_with_the_electrode_above_the_jaw() {
+    let pairs = |labels: &[&str]| {
+        let montage = assigned(&rules(Aasm), labels, &[]);
+        of(&montage, Emg).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(pairs(&["ChinZ", "Chin1", "Chin2"]), ["Chin1-ChinZ", "Chin2-ChinZ"]);
+    assert_eq!(pairs(&["Chin1", "Chin2", "Chin3"]), ["Chin1-Chin2", "Chin1-Chin3"]);
+    assert_eq!(pairs(&["Chin1-Chin2", "Chin1", "Chin3"]), ["Chin1-Chin2", "Chin3"]);
+}
+
+#[test]
+fn legs_are_of_the_side_that_they_name() {
+    let kept = |labels: &[&str]| {
+        let montage = assigned(&rules(Aasm), labels, &[(Emg, 2)]);
+        of(&montage, Emg).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let labels = ["Left Leg-REF", "EMG Ant Tibial L", "Right Leg-REF"];
+    assert_eq!(kept(&labels), ["Left Leg-REF", "Right Leg-REF"]);
+    assert_eq!(kept(&["Tib sx", "Leg L", "Tib dx"]), ["Tib sx", "Tib dx"]);
+    assert_eq!(kept(&["Bein li", "Bein links", "Bein re"]), ["Bein li", "Bein re"]);
+    assert_eq!(kept(&["LAT", "L Leg", "RAT"]), ["LAT", "RAT"]);
+}
+
+#[test]
+fn a_word_before_every_label_says_little() {
+    let rules = built_in();
+    for (label, modality) in [
+        ("EEG RESP1-REF", Some(Resp)),
+        ("EEG Airflow-REF", Some(Resp)),
+        ("EEG Pulse-REF", Some(Resp)),
+        ("EEG DC1-REF", None),
+        ("EEG PHOTIC-REF", None),
+        ("EEG Position", None),
+        ("EEG C3-REF", Some(Bas)),
+        ("EEG 2", Some(Bas)),
+        ("EOG dx", Some(Bas)),
+        ("Resp EtCO2", None),
+        ("Resp Position", None),
+        ("POL C'3", None),
+    ] {
+        assert_eq!(super::modality(&rules, label), modality, "{label}");
+    }
+    // In percent it is the blood's oxygen, in microvolts an electrode above the eye.
+    let percent = SignalInfo { unit: "%".to_owned(), ..signal("SO2") };
+    let montage = rules.assign(&[percent, signal("SO2")], &BTreeMap::new()).expect("assigned");
+    assert_eq!(
+        montage.decisions.iter().map(|d| d.modality).collect::<Vec<_>>(),
+        [Some(Resp), Some(Bas)]
+    );
+    let error = rules.assign(&["EEG EKG1", "EEG EKG2"].map(signal), &BTreeMap::new());
+    let line = error.expect_err("two are contested").to_string();
+    assert!(line.contains("'EEG EKG1=EKG'") && line.contains("'EEG EKG2=EKG'"), "{line}");
+}
+
+#[test]
+fn a_map_of_one_channel_changes_no_other() {
+    let pressure = |label| SignalInfo { unit: "cmH2O".to_owned(), ..signal(label) };
+    let signals =
+        [pressure("Snore"), pressure("Nasal Pressure"), signal("EEG C3-REF"), signal("M1")];
+    let found = |map: &[&str]| {
+        let rules = rules(Aasm).without_derivations().with_map(map).expect("entries");
+        let montage = rules.assign(&signals, &BTreeMap::new()).expect("assigned");
+        (montage.decisions[0].modality, montage.decisions[3].modality)
+    };
+    assert_eq!(found(&[]), (None, None));
+    for map in ["Nasal Pressure=none", "Nasal Pressure=RESP", "EEG C3-REF=none"] {
+        assert_eq!(found(&[map]), (None, None), "{map}");
+    }
+}

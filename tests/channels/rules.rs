@@ -20,7 +20,8 @@ fn separators_and_case_are_dropped() {
     assert_eq!(normalized("EOG (L)"), "eogl");
     assert_eq!(normalized("C3-M2:C4-M1"), "c3m2c4m1");
     assert_eq!(normalized(" H.R.\u{1b}[0m"), "hr0m");
-    assert_eq!(normalized("Écart"), "écart");
+    assert_eq!(normalized("Écart"), "ecart");
+    assert_eq!(normalized("PSG_F3"), "f3");
 }
 
 #[test]

@@ -103,6 +103,10 @@ fn lists_of_numbers_and_packed_files_are_called_what_they_are() {
         let run = inspect(&bench, file, &[]);
         assert!(run.refused(3).contains(&format!("unpack it first: {tool} '")), "{run:#?}");
     }
+    // gunzip takes no file of another ending.
+    let file = bench.file("packed.edf", b"\x1f\x8b\x08");
+    let run = inspect(&bench, file, &[]);
+    assert!(run.refused(3).contains("packed.edf.gz' && gunzip '"), "{run:#?}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Caps whose electrodes are numbered: `A1` of a BioSemi cap is no earlobe, `E1` of an EGI net no eye.
-//! They are known by their number: no other recording has `A1` to `A32` or `E1` to `E64`. Where the
+//! They are known by their number, of which a few may be missing: no other recording has `A1` to `A32` or
+//! `E1` to `E32`. Where the
 //! layout is that of the makers' standard caps, numbers stand for sites of the 10-20 system; other
 //! electrodes are left out.
 
@@ -50,9 +51,14 @@ const EGI_256: [(u32, &str); 12] = [
     (94, "M1"),
     (190, "M2"),
 ];
-/// Fewer numbers of one letter are no cap.
-const FEWEST_BIOSEMI: u32 = 32;
-const FEWEST_EGI: u32 = 60;
+/// Electrodes of one letter.
+const BIOSEMI: u32 = 32;
+/// BioSemi's smallest cap.
+const SMALLEST_BIOSEMI: u32 = 16;
+/// The highest number of a smaller net is no net's.
+const SMALLEST_EGI: u32 = 30;
+/// So much of a cap is there: files are published without the electrodes that were bad.
+const SHARE: f64 = 0.8;
 
 /// An electrode of a cap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,18 +74,23 @@ pub(super) struct CapElectrode {
 /// The caps' electrodes among the channels; `None` for all others.
 pub(super) fn recognize(signals: &[SignalInfo]) -> Vec<Option<CapElectrode>> {
     let named: Vec<Option<(char, u32)>> = signals.iter().map(|s| number(&s.label)).collect();
-    let has = |letter: char| -> u32 {
-        let numbers: BTreeSet<u32> =
-            named.iter().flatten().filter(|(l, _)| *l == letter).map(|(_, n)| *n).collect();
-        // From 1 on, without a hole.
-        (1..).zip(&numbers).take_while(|(due, n)| due == *n).count() as u32
+    let numbers = |letter: char| -> BTreeSet<u32> {
+        named.iter().flatten().filter(|(l, _)| *l == letter).map(|(_, n)| *n).collect()
     };
-    let [a, b, c, d, e] = ['a', 'b', 'c', 'd', 'e'].map(has);
+    // Most of 1 to `count` is there.
+    let has = |letter: char, count: u32| {
+        let there = numbers(letter).range(1..=count).count();
+        there as f64 >= SHARE * f64::from(count)
+    };
+    let highest = |letter: char| numbers(letter).last().copied().unwrap_or_default();
+    let letters = ('a'..='h').take_while(|&letter| has(letter, BIOSEMI)).count();
+    let is_small = highest('a') <= SMALLEST_BIOSEMI && has('a', SMALLEST_BIOSEMI);
+    let net = highest('e');
+    let is_net = net >= SMALLEST_EGI && has('e', net);
     let of = |(letter, number): (char, u32)| match letter {
-        'e' if e >= FEWEST_EGI => Some(egi(number, e)),
-        'a'..='h' if a >= FEWEST_BIOSEMI && number <= FEWEST_BIOSEMI => {
-            Some(biosemi(letter, number, [a, b, c, d].map(|count| count >= FEWEST_BIOSEMI)))
-        }
+        'a'..='h' if letters > 0 && number <= BIOSEMI => Some(biosemi(letter, number, letters)),
+        'a' if is_small => Some(CapElectrode { cap: "BioSemi cap of 16", site: None, near: &[] }),
+        'e' if is_net => Some(egi(number, net)),
         _ => None,
     };
     named.into_iter().map(|named| of(named?)).collect()
@@ -94,28 +105,31 @@ fn number(label: &str) -> Option<(char, u32)> {
     Some((letter, number))
 }
 
-fn biosemi(letter: char, number: u32, [_, b, c, d]: [bool; 4]) -> CapElectrode {
-    let place = (letter as u32 - 'a' as u32) * FEWEST_BIOSEMI + number - 1;
+/// An electrode of a cap with so many letters. What lies near C3 and C4 is by MNE's montages.
+fn biosemi(letter: char, number: u32, letters: usize) -> CapElectrode {
+    let place = (letter as u32 - 'a' as u32) * BIOSEMI + number - 1;
     let of = |layout: &'static str| layout.split(' ').nth(place as usize);
-    match (b, c, d) {
-        (false, ..) => CapElectrode { cap: "BioSemi cap of 32", site: of(BIOSEMI_32), near: &[] },
-        (_, false, _) => CapElectrode { cap: "BioSemi cap of 64", site: of(BIOSEMI_64), near: &[] },
-        (_, _, true) => {
-            CapElectrode { cap: "BioSemi cap of 128 or more", site: None, near: &["D19", "B22"] }
-        }
-        _ => CapElectrode { cap: "BioSemi cap", site: None, near: &[] },
+    let large = |cap, near| CapElectrode { cap, site: None, near };
+    match letters {
+        1 => CapElectrode { cap: "BioSemi cap of 32", site: of(BIOSEMI_32), near: &[] },
+        2 => CapElectrode { cap: "BioSemi cap of 64", site: of(BIOSEMI_64), near: &[] },
+        4 => large("BioSemi cap of 128", &["D19", "B22"]),
+        5 => large("BioSemi cap of 160", &["E4", "C7"]),
+        8 => large("BioSemi cap of 256", &["G16", "C23"]),
+        _ => large("BioSemi cap", &[]),
     }
 }
 
-fn egi(number: u32, count: u32) -> CapElectrode {
+/// An electrode of a net with this highest number.
+fn egi(number: u32, highest: u32) -> CapElectrode {
     let of = |sites: &[(u32, &'static str)]| {
         sites.iter().find(|(at, _)| *at == number).map(|(_, site)| *site)
     };
-    match count {
-        128 | 129 => {
+    match highest {
+        120..=129 => {
             CapElectrode { cap: "EGI net of 128", site: of(&EGI_128), near: &["E36", "E104"] }
         }
-        256 | 257 => {
+        241..=257 => {
             CapElectrode { cap: "EGI net of 256", site: of(&EGI_256), near: &["E59", "E183"] }
         }
         _ => CapElectrode { cap: "EGI net", site: None, near: &[] },
@@ -183,5 +197,18 @@ mod tests {
         let usual = ["A1", "A2", "E1", "E2", "C3"].map(str::to_owned);
         assert!(recognize(&signals(usual.into_iter())).iter().all(Option::is_none));
         assert!(recognize(&signals(numbered('E', 20))).iter().all(Option::is_none));
+        // Without some that were bad.
+        let bad = |label: &String| !["A5", "B7", "E17", "E128"].contains(&label.as_str());
+        let found = recognize(&signals(
+            numbered('A', 32).chain(numbered('B', 32)).filter(bad).chain(["EXG1".to_owned()]),
+        ));
+        assert_eq!((sites(&found)[3], sites(&found).len()), ((3, "F1"), 62));
+        let found = recognize(&signals(numbered('E', 128).filter(bad)));
+        assert!(found.iter().all(|electrode| electrode.is_some_and(|e| e.cap == "EGI net of 128")));
+        for (count, cap) in [(5, "BioSemi cap of 160"), (8, "BioSemi cap of 256")] {
+            let all = "ABCDEFGH".chars().take(count).flat_map(|letter| numbered(letter, 32));
+            assert!(recognize(&signals(all)).iter().all(|e| e.is_some_and(|e| e.cap == cap)));
+        }
+        assert!(recognize(&signals(numbered('A', 16))).iter().all(Option::is_some));
     }
 }

@@ -46,6 +46,9 @@ impl Wanted {
         if minus.is_empty() {
             return Err(bad("it names one channel"));
         }
+        if minus.contains(&plus) {
+            return Err(bad("it takes a channel away from itself"));
+        }
         Ok(Self { label, plus, minus })
     }
 }
@@ -84,17 +87,20 @@ pub(super) struct Electrodes<'a> {
     inputs: &'a [Input<'a>],
     decisions: &'a mut Vec<Decision>,
     derivations: Vec<Derivation>,
+    /// Labels of what the user makes, normalized.
+    wanted: Vec<String>,
 }
 
 impl<'a> Electrodes<'a> {
     pub fn new(inputs: &'a [Input<'a>], decisions: &'a mut Vec<Decision>) -> Self {
-        Self { inputs, decisions, derivations: Vec::new() }
+        Self { inputs, decisions, derivations: Vec::new(), wanted: Vec::new() }
     }
 
     /// Decides for all electrodes; returns what is to be derived, whose decisions stand behind those of
     /// the recorded channels.
     pub fn decide(mut self, how: &Derive) -> Vec<Derivation> {
         if how.policy == ChannelPolicy::Aasm {
+            self.wanted = how.wanted.iter().map(|wanted| normalized(&wanted.label)).collect();
             self.brain(!how.only_wanted);
             self.chin(!how.only_wanted);
         }
@@ -136,13 +142,12 @@ impl<'a> Electrodes<'a> {
                 }
             }
         }
-        let is_eeg = |d: &Decision, lead: Option<&Lead>| {
-            d.modality == Some(Modality::Bas) && lead.is_none_or(|lead| !lead.is_reference())
+        // Whatever the user does with it.
+        let is_eeg = |input: &Input<'_>, lead: Option<&Lead>| {
+            input.by_rule == Some(Modality::Bas) && lead.is_none_or(|lead| !lead.is_reference())
         };
-        let count = self.inputs.len();
-        let pairs = self.decisions[..count].iter().zip(&leads);
-        let has_eeg = !self.derivations.is_empty()
-            || pairs.into_iter().any(|(d, lead)| is_eeg(d, lead.as_ref()));
+        let mut pairs = self.inputs.iter().zip(&leads);
+        let has_eeg = pairs.any(|(input, lead)| is_eeg(input, lead.as_ref()));
         if !has_eeg {
             return;
         }
@@ -217,8 +222,10 @@ impl<'a> Electrodes<'a> {
             .filter_map(|channel| Some((self.inputs[channel].chin()?, channel)))
             .collect();
         if let Some(derivation) = recorded {
-            for (_, channel) in electrodes {
-                self.leave_out(channel, format!("electrode of {}", escaped(&derivation)));
+            for (name, channel) in electrodes {
+                if electrode::is_of_chin(&derivation, name) {
+                    self.leave_out(channel, format!("electrode of {}", escaped(&derivation)));
+                }
             }
             return;
         }
@@ -227,15 +234,14 @@ impl<'a> Electrodes<'a> {
         let middle = electrodes.iter().position(|(name, _)| *name == 'c');
         let numbered = electrodes.iter().all(|(name, _)| name.is_ascii_digit());
         let lettered = electrodes.iter().all(|(name, _)| !name.is_ascii_digit());
-        if !derives || electrodes.len() < 2 || !(numbered || lettered) {
+        if !derives || electrodes.len() < 2 || !(numbered || lettered || middle.is_some()) {
             return;
         }
-        let (_, pole) = match middle {
-            Some(middle) => electrodes.remove(middle),
-            // 'Chin1' against each other one, the left against the right.
-            None => electrodes.remove(electrodes.len() - 1),
-        };
-        for (_, plus) in electrodes {
+        // Each against the one above the jaw; without it the first against each other one.
+        let is_middle = middle.is_some();
+        let (_, pole) = electrodes.remove(middle.unwrap_or(0));
+        for (_, other) in electrodes {
+            let (plus, pole) = if is_middle { (other, pole) } else { (pole, other) };
             if self.fits(plus, pole) {
                 let [a, b] = [plus, pole].map(|c| self.inputs[c].signal.label.trim().to_owned());
                 self.derive(format!("{a}-{b}"), plus, pole, Modality::Emg);
@@ -255,6 +261,9 @@ impl<'a> Electrodes<'a> {
 
     fn derive(&mut self, label: String, plus: usize, minus: usize, modality: Modality) {
         let signals: Vec<&SignalInfo> = self.inputs.iter().map(|input| input.signal).collect();
+        if self.wanted.contains(&normalized(&label)) {
+            return;
+        }
         let Some(derivation) = Derivation::new(label, &signals, plus, &[minus]) else { return };
         push(derivation, modality, "derived", &signals, self.decisions, &mut self.derivations);
         for channel in [plus, minus] {

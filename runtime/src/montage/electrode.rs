@@ -40,7 +40,7 @@ pub(super) enum Side {
 }
 
 static LEAD: LazyLock<Option<[Regex; 2]>> = LazyLock::new(|| {
-    let site = r"(?:fp[12z]|af[1-8z]|ft(?:10|[7-9])|fc[1-6z]|f10|f[1-9z]|tp(?:10|[7-9])|t10|t[1-9]|cp[1-6z]|c[1-6z]|po[3-8z]|p10|p[1-9z]|[o0][12z]|[in]z|[am][12]|e[12]|[lr]oc|[lr]eog|eog[lr12]|(?:left|right)eog|eog(?:left|right)|(?:left|right)eye)";
+    let site = r"(?:fp[12z]|af(?:10|[1-9z])|ft(?:1[0-2]|[7-9])|fc[1-6z]|f10|f[1-9z]|tp(?:10|[7-9])|t10|t[1-9]|cp[1-6z]|c(?:z2|[1-6z])|po(?:10|[3-9z])|p10|p[1-9z]|[o0][12z]|[in]z|[am][12]|e[1-4]|[lr]oc|[lr]eog|eog[lr12]|(?:left|right)eog|eog(?:left|right)|(?:left|right)eye)";
     let whole = format!(
         r"\A(?:eeg|eog)?({site}(?:{site}){{0,3}})(?:(ref|x|g[12]|org|ler?|cle|avg?|ar|car)\d?)?\z"
     );
@@ -49,6 +49,9 @@ static LEAD: LazyLock<Option<[Regex; 2]>> = LazyLock::new(|| {
 
 /// The electrodes that a label names, if it names any.
 pub(super) fn lead(label: &str) -> Option<Lead> {
+    if is_in_depth(label) {
+        return None;
+    }
     let [whole, site] = LEAD.as_ref()?;
     let key = normalized(label);
     let found = whole.captures(&key)?;
@@ -62,12 +65,19 @@ pub(super) fn lead(label: &str) -> Option<Lead> {
     Some(Lead { site: first, against: sites.collect(), reference })
 }
 
+/// `A'2`, an electrode inside the brain: their labels mark the left side so.
+pub(super) fn is_in_depth(label: &str) -> bool {
+    let behind = label.split_once(['\'', '’']).map(|(_, rest)| rest.trim_start());
+    behind.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+}
+
 fn canonical(site: &str) -> String {
     match site {
         "e1" | "loc" | "leog" | "eogl" | "eog1" | "lefteog" | "eogleft" | "lefteye" => "E1".into(),
         "e2" | "roc" | "reog" | "eogr" | "eog2" | "righteog" | "eogright" | "righteye" => {
             "E2".into()
         }
+        "cz2" => "CZ".into(),
         _ => site.to_uppercase().replacen('0', "O", usize::from(site.starts_with('0'))),
     }
 }
@@ -122,14 +132,29 @@ pub(super) fn shown(site: &str) -> String {
     }
 }
 
-/// Which electrode of the chin a label names alone: `l`, `r`, `c`, or a number.
+/// Which electrode of the chin a label names alone: `l`, `r`, `c` (the middle one, `ChinZ`), or a number.
 pub(super) fn chin(label: &str) -> Option<char> {
     static CHIN: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new(r"\A(?:eeg|emg)?(?:(l|r|c|left|right|ctr|center)chin|chin(l|r|c|left|right|ctr|center|[123]))(?:ref|x|g[12])?\z").ok()
+        Regex::new(r"\A(?:eeg|emg)?(?:(l|r|c|left|right|ctr|center)chin|chin(l|r|c|z|left|right|ctr|center|[123]))(?:ref|x|g[12])?\z").ok()
     });
     let key = normalized(label);
     let found = CHIN.as_ref()?.captures(&key)?;
-    found.get(1).or(found.get(2))?.as_str().chars().next()
+    let name = found.get(1).or(found.get(2))?.as_str().chars().next()?;
+    Some(if name == 'z' { 'c' } else { name })
+}
+
+/// Whether an electrode of the chin is one of a derivation's.
+pub(super) fn is_of_chin(derivation: &str, electrode: char) -> bool {
+    let key = normalized(derivation);
+    let names: &[&str] = match electrode {
+        'l' => &["lchin", "leftchin", "chinl"],
+        'r' => &["rchin", "rightchin", "chinr"],
+        'c' => &["cchin", "ctrchin", "centerchin", "chinc", "chinz"],
+        '1' => &["chin1"],
+        '2' => &["chin2"],
+        _ => &["chin3"],
+    };
+    names.iter().any(|name| key.contains(name))
 }
 
 /// Whether a label is of two electrodes of the chin.

@@ -117,6 +117,9 @@ pub enum MontageError {
         /// Its modality.
         second_modality: Modality,
     },
+    /// The same of several channels.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    SeveralContested(Vec<MontageError>),
 }
 
 /// What becomes of one channel.
@@ -333,8 +336,17 @@ impl ChannelRules {
         let mut mapped = self.mapped(signals, &mut missing)?;
         let caps = caps::recognize(signals);
         let mut found = Vec::with_capacity(signals.len());
+        let mut contested = Vec::new();
         for (channel, signal) in signals.iter().enumerate() {
-            found.push(self.find(channel, signal, mapped[channel], caps[channel])?);
+            match self.find(channel, signal, mapped[channel], caps[channel]) {
+                Ok(of_channel) => found.push(of_channel),
+                Err(error) => contested.push(error),
+            }
+        }
+        match contested.len() {
+            0 => {}
+            1 => return Err(contested.remove(0)),
+            _ => return Err(MontageError::SeveralContested(contested)),
         }
         what_the_others_say(signals, &mut found);
         let mut decisions: Vec<Decision> = found.iter().map(|f| f.decision.clone()).collect();
@@ -388,16 +400,29 @@ impl ChannelRules {
             };
             let label = &derivation.signal.label;
             let map = self.overrides.iter().rev().find(|o| same_label(&o.label, label));
-            // What was derived anyway is not derived twice.
+            let refuse = |reason: &str| MontageError::BadDerivation {
+                entry: escaped(label),
+                reason: reason.to_owned(),
+            };
             if derivations.iter().any(|other| same_label(&other.signal.label, label)) {
-                continue;
+                return Err(refuse("it is asked for twice"));
+            }
+            if signals.iter().any(|signal| same_label(&signal.label, label)) {
+                return Err(refuse("the recording has a channel of this label; give another one"));
             }
             let modality = match map {
                 Some(entry) => entry.modality,
-                None => match self.claim(label)?.map(|rule| &rule.verdict) {
-                    Some(Verdict::Use(modality)) => Some(*modality),
-                    _ => return Err(MontageError::Unclaimed { label: escaped(label) }),
-                },
+                None => {
+                    let measured = units::quantity(&derivation.signal.unit);
+                    let rule = self.claim(label, measured)?;
+                    let Some(Rule { verdict: Verdict::Use(modality), also, .. }) = rule else {
+                        return Err(MontageError::Unclaimed { label: escaped(label) });
+                    };
+                    if let Some(why) = units::refused(&derivation.signal, *modality, also) {
+                        return Err(refuse(&format!("it would be {why}")));
+                    }
+                    Some(*modality)
+                }
             };
             let Some(modality) = modality else { continue };
             let channels: Vec<usize> = derivation.channels().collect();
@@ -521,15 +546,14 @@ impl ChannelRules {
             let (decision, rule) = (of(Claim::none(reason)), Named::NONE);
             return Ok(Found { decision, by_rule: None, is_mapped, rule });
         }
-        if let Some(modality @ Some(_)) = by_user {
-            let decision = of(Claim { modality, reason: "--map".to_owned(), rule: Named::NONE });
-            return Ok(Found { decision, by_rule: modality, is_mapped, rule: Named::NONE });
-        }
         let claim = self.claim_of(signal, cap);
-        if by_user == Some(None) {
-            let by_rule = claim.ok().and_then(|claim| claim.modality);
-            let decision = of(Claim::none("--map leaves it out".to_owned()));
-            return Ok(Found { decision, by_rule, is_mapped, rule: Named::NONE });
+        if let Some(modality) = by_user {
+            // What the others are does not depend on what the user does with this one.
+            let claim = claim.unwrap_or(Claim::none(String::new()));
+            let by_rule = modality.or(claim.modality);
+            let reason = if modality.is_some() { "--map" } else { "--map leaves it out" };
+            let decision = of(Claim { modality, reason: reason.to_owned(), rule: claim.rule });
+            return Ok(Found { decision, by_rule, is_mapped, rule: claim.rule });
         }
         let claim = claim?;
         let (by_rule, rule) = (claim.modality, claim.rule);
@@ -556,7 +580,11 @@ impl ChannelRules {
                 None => Claim::none(cap.left_out()),
             });
         }
-        Ok(match self.claim(&signal.label)? {
+        if electrode::is_in_depth(&signal.label) && !self.is_list {
+            let reason = "depth electrode, which is not on the scalp; --map uses it";
+            return Ok(Claim::none(reason.to_owned()));
+        }
+        Ok(match self.claim(&signal.label, units::quantity(&signal.unit))? {
             None => Claim::none("no rule matches; --map uses it".to_owned()),
             Some(Rule { name, verdict: Verdict::LeaveOut(reason), .. }) => {
                 Claim::none(format!("{name}: {reason}"))

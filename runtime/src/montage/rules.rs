@@ -12,7 +12,7 @@ use sfm_models::manifest::ChannelPolicy;
 
 use super::MontageError;
 use super::derive::{Derive, Wanted};
-use super::units::Quantity;
+use super::units::{self, Quantity};
 use crate::text::escaped;
 
 const BUILT_IN: &str = include_str!("../../../configs/channels.toml");
@@ -20,6 +20,8 @@ const BUILT_IN: &str = include_str!("../../../configs/channels.toml");
 /// Rules files are small; a larger one is a mistake.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
+/// Shorter pieces of labels are sides and numbers rather than names.
+const SHORTEST: usize = 3;
 /// Pieces of patterns may use other pieces, so deep.
 const PART_DEPTH: usize = 3;
 
@@ -43,6 +45,11 @@ pub(super) struct Rule {
     pub decides: bool,
     /// What its channels may measure besides what their modality's usually do.
     pub also: Vec<Quantity>,
+    /// What its channels measure, where their unit says anything.
+    pub needs: Vec<Quantity>,
+    /// A beginning of labels that recorders write before every label: what other rules say of the rest
+    /// counts before this one.
+    pub prefix: Option<String>,
     /// Where a modality has more channels than the network takes, lower ones come first.
     pub rank: usize,
     matcher: Matcher,
@@ -100,6 +107,10 @@ struct RuleEntry {
     decides: bool,
     #[serde(default)]
     also: Vec<Quantity>,
+    #[serde(default)]
+    needs: Vec<Quantity>,
+    #[serde(default)]
+    prefix: Option<String>,
     #[serde(default = "last")]
     rank: usize,
 }
@@ -134,19 +145,27 @@ impl ChannelRules {
         for entry in &file.leave_out {
             let matcher = matcher(&entry.name, &entry.pattern)?;
             let verdict = Verdict::LeaveOut(entry.reason.clone());
-            let (name, also) = (entry.name.clone(), Vec::new());
-            let rank = last();
-            rules.push(Rule { name, verdict, decides: true, also, rank, matcher });
+            rules.push(Rule {
+                name: entry.name.clone(),
+                verdict,
+                decides: true,
+                also: Vec::new(),
+                needs: Vec::new(),
+                prefix: None,
+                rank: last(),
+                matcher,
+            });
         }
         for entry in &file.rule {
             let matcher = matcher(&entry.name, &entry.pattern)?;
             let verdict = Verdict::Use(entry.modality);
-            let (name, also) = (entry.name.clone(), entry.also.clone());
             rules.push(Rule {
-                name,
+                name: entry.name.clone(),
                 verdict,
                 decides: entry.decides,
-                also,
+                also: entry.also.clone(),
+                needs: entry.needs.clone(),
+                prefix: entry.prefix.clone(),
                 rank: entry.rank,
                 matcher,
             });
@@ -174,6 +193,8 @@ impl ChannelRules {
             verdict: Verdict::Use(modality),
             decides: false,
             also: Vec::new(),
+            needs: Vec::new(),
+            prefix: None,
             rank: last(),
             matcher: Matcher::Exact(labels.iter().map(|l| l.trim().to_owned()).collect()),
         });
@@ -244,17 +265,41 @@ impl ChannelRules {
         Ok(self)
     }
 
-    /// The first rule that claims `label`, or `None` where no rule does.
+    /// The first rule that claims a channel of this label, or `None` where no rule does. What the unit
+    /// measures decides between rules, where it is known.
     ///
     /// # Errors
     /// [`MontageError::Contested`] if rules of two modalities claim it.
-    pub(super) fn claim(&self, label: &str) -> Result<Option<&Rule>, MontageError> {
+    pub(super) fn claim(
+        &self,
+        label: &str,
+        measured: Option<Quantity>,
+    ) -> Result<Option<&Rule>, MontageError> {
         let key = normalized(label);
-        let claims = self.rules.iter().filter(|rule| rule.matcher.matches(label, &key));
-        let mut claims: Vec<&Rule> = claims.collect();
+        let mut claims = self.claims(label, &key, measured);
+        // `EEG Position-REF` is a position: a word that stands before every label says little.
+        if let [Rule { prefix: Some(prefix), .. }] = claims[..]
+            && let Some(rest) = key.strip_prefix(prefix.as_str())
+        {
+            let behind = [rest, without_reference(rest)]
+                .into_iter()
+                .filter(|rest| rest.len() >= SHORTEST)
+                .map(|key| self.claims(key, key, measured))
+                .find(|claims| !claims.is_empty());
+            claims = behind.unwrap_or(claims);
+        }
         if claims.iter().any(|rule| rule.decides) {
             // What is left out comes first.
             claims.retain(|rule| rule.decides);
+        }
+        if let Some(quantity) = measured {
+            let is_possible = |rule: &&Rule| match rule.verdict {
+                Verdict::Use(modality) => units::is_possible(quantity, modality, &rule.also),
+                Verdict::LeaveOut(_) => true,
+            };
+            if claims.iter().any(is_possible) {
+                claims.retain(is_possible);
+            }
         }
         let Some(&first) = claims.first() else { return Ok(None) };
         let Verdict::Use(modality) = first.verdict else { return Ok(Some(first)) };
@@ -272,6 +317,19 @@ impl ChannelRules {
         }
         Ok(Some(first))
     }
+
+    fn claims(&self, label: &str, key: &str, measured: Option<Quantity>) -> Vec<&Rule> {
+        let fits = |rule: &&Rule| {
+            rule.needs.is_empty() || measured.is_none_or(|measured| rule.needs.contains(&measured))
+        };
+        self.rules.iter().filter(fits).filter(|rule| rule.matcher.matches(label, key)).collect()
+    }
+}
+
+/// A normalized label without the reference at its end.
+fn without_reference(key: &str) -> &str {
+    let references = ["ref", "avg", "cle", "ler", "car", "org", "le", "av"];
+    references.iter().find_map(|reference| key.strip_suffix(reference)).unwrap_or(key)
 }
 
 impl Matcher {
@@ -283,13 +341,34 @@ impl Matcher {
     }
 }
 
-/// A label as patterns see it: lower case, letters and digits only, so that neither case nor any
-/// separator matters. Without the `POL` that recorders of Nihon Kohden write before the labels of inputs.
+/// What stands before the labels of all inputs: of Nihon Kohden's recorders, and of data sets.
+const BEFORE_ALL: [&str; 3] = ["pol ", "psg_", "cs_"];
+
+/// A label as patterns see it: lower case, letters and digits only and without accents, so that neither
+/// case nor any separator matters; without what stands before the labels of all inputs.
 pub fn normalized(label: &str) -> String {
     let label = label.trim();
-    let input = label.get(..4).filter(|start| start.eq_ignore_ascii_case("pol "));
-    let label = input.map_or(label, |start| &label[start.len()..]);
-    label.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    let before = BEFORE_ALL.iter().find_map(|before| {
+        label.get(..before.len()).filter(|start| start.eq_ignore_ascii_case(before))
+    });
+    let label = before.map_or(label, |start| &label[start.len()..]);
+    let mut key = String::with_capacity(label.len());
+    for c in label.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase) {
+        match c {
+            'à' | 'á' | 'â' | 'ã' | 'ä' | 'å' => key.push('a'),
+            'ç' => key.push('c'),
+            'è' | 'é' | 'ê' | 'ë' => key.push('e'),
+            'ì' | 'í' | 'î' | 'ï' => key.push('i'),
+            'ñ' => key.push('n'),
+            'ò' | 'ó' | 'ô' | 'õ' | 'ö' | 'ø' => key.push('o'),
+            'ù' | 'ú' | 'û' | 'ü' => key.push('u'),
+            'ß' => key.push_str("ss"),
+            'œ' => key.push_str("oe"),
+            'æ' => key.push_str("ae"),
+            c => key.push(c),
+        }
+    }
+    key
 }
 
 /// `pattern` with its parts put in, to match a whole normalized label.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use sfm_models::Modality;
 
+use super::electrode::Side;
 use super::{Decision, electrode, normalized};
 use crate::text::escaped;
 
@@ -91,6 +92,56 @@ pub(super) fn choose(
     }
 }
 
+/// What muscles of legs are called, the longest first.
+const LEG: [&str; 19] = [
+    "gastrocnemius",
+    "tibialis",
+    "tibiale",
+    "anterior",
+    "tibial",
+    "gamba",
+    "gambe",
+    "jambes",
+    "jambe",
+    "pierna",
+    "perna",
+    "beine",
+    "been",
+    "bein",
+    "legs",
+    "leg",
+    "plms",
+    "plm",
+    "tib",
+];
+
+fn is_leg(key: &str) -> bool {
+    LEG.iter().any(|name| key.contains(name) && *name != "anterior")
+        || matches!(key, "lat" | "rat" | "emglat" | "emgrat")
+}
+
+/// The side that a leg's label names, in the languages of the rules.
+fn leg_side(key: &str) -> Option<Side> {
+    let key = key.strip_prefix("eeg").unwrap_or(key).replace("emg", "");
+    let mut side = key.strip_suffix("ref").unwrap_or(&key).trim_end_matches(char::is_numeric);
+    let kept: String;
+    if let "lat" | "rat" = side {
+        side = &side[..1];
+    } else {
+        kept = LEG.iter().fold(side.to_owned(), |rest, name| rest.replacen(name, "", 1));
+        side = kept.strip_prefix("ant").or(kept.strip_suffix("ant")).unwrap_or(&kept);
+    }
+    match side.trim_matches(char::is_numeric) {
+        "l" | "left" | "links" | "linke" | "linker" | "linkes" | "li" | "gauche" | "g" | "izq"
+        | "izquierda" | "izquierdo" | "izda" | "sx" | "sin" | "sn" | "sinistra" | "sinistro"
+        | "esq" | "esquerda" | "esquerdo" | "e" | "s" => Some(Side::Left),
+        "r" | "right" | "rechts" | "rechte" | "rechter" | "rechtes" | "re" | "droite" | "droit"
+        | "der" | "derecha" | "derecho" | "dcha" | "dx" | "destra" | "destro" | "dir"
+        | "direita" | "direito" | "d" => Some(Side::Right),
+        _ => None,
+    }
+}
+
 /// The place that a channel is of, and how it stands there.
 fn standing(modality: Modality, channel: usize, candidate: &Candidate<'_>) -> (String, Standing) {
     let key = normalized(candidate.label);
@@ -103,10 +154,11 @@ fn standing(modality: Modality, channel: usize, candidate: &Candidate<'_>) -> (S
         }
         (Modality::Bas, None) if has(&["eog", "eye"]) => (key, 2),
         (Modality::Emg, _) if has(&["chin", "kin", "ment"]) => ("chin".to_owned(), 0),
-        (Modality::Emg, _) if has(&["leg", "tib", "plm", "bein", "jambe", "lat", "rat"]) => {
-            let is_right = key.contains('r');
-            (if is_right { "right leg" } else { "left leg" }.to_owned(), 1 + usize::from(is_right))
-        }
+        (Modality::Emg, _) if is_leg(&key) => match leg_side(&key) {
+            Some(Side::Left) => ("left leg".to_owned(), 1),
+            Some(_) => ("right leg".to_owned(), 2),
+            None => (key, 1),
+        },
         (Modality::Resp, _) if candidate.rule == "effort belt" => {
             let is_low = has(&["abd", "add", "bauch", "buik", "vab"]);
             (if is_low { "abdomen" } else { "thorax" }.to_owned(), candidate.rank)

@@ -72,12 +72,15 @@ const SPELLINGS: [(Quantity, &[&str]); 17] = [
     (Quantity::Conductance, &["us", "usiemens", "siemens", "umho", "msiemens"]),
     (Quantity::Inductance, &["h", "mh", "uh", "nh", "henry"]),
     (Quantity::Percent, &["%", "percent", "prozent", "pct", "perc", "%spo2", "%sao2", "%sat"]),
-    (Quantity::Angle, &["°", "º", "deg", "degs", "degree", "degrees", "grad", "rad", "radians"]),
+    (
+        Quantity::Angle,
+        &["°", "º", "deg", "degs", "degree", "degrees", "grad", "rad", "radians", "°/s", "deg/s"],
+    ),
     (
         Quantity::Temperature,
         &[
-            "°c", "ºc", "degc", "c", "celsius", "degreec", "°f", "ºf", "degf", "f", "kelvin",
-            "degreesc",
+            "°c", "ºc", "oc", "'c", "degc", "c", "celsius", "degreec", "°f", "ºf", "degf", "f",
+            "kelvin", "degreesc",
         ],
     ),
     (Quantity::Illuminance, &["lx", "lux", "klx", "lumen", "lm"]),
@@ -107,11 +110,20 @@ const SPELLINGS: [(Quantity, &[&str]); 17] = [
 pub(super) fn quantity(unit: &str) -> Option<Quantity> {
     let written: String = unit
         .chars()
-        .filter(|c| !c.is_whitespace() && !".^\0".contains(*c))
+        .filter(|c| !c.is_whitespace() && !".^\0[]()".contains(*c))
         // Micro signs, also those that a wrong code page made of them.
         .map(|c| if "µμæ\u{fffd}".contains(c) { 'u' } else { c })
+        // Ohm and degree of DOS code pages, read as Latin-1.
+        .map(|c| match c {
+            'ê' => 'ω',
+            'ø' => '°',
+            c => c,
+        })
         .flat_map(char::to_lowercase)
         .collect();
+    if written.contains("ohm") {
+        return Some(Quantity::Resistance);
+    }
     let known = SPELLINGS.iter().find(|(_, spellings)| spellings.contains(&written.as_str()));
     known.map(|(quantity, _)| *quantity).or_else(|| {
         // 'tr/min', 'beats/min'.
@@ -127,8 +139,8 @@ pub(super) fn refused(
     also: &[Quantity],
 ) -> Option<String> {
     let measured = quantity(&signal.unit);
-    let allowed = |quantity: Quantity| also.contains(&quantity) || is_of(quantity, modality);
-    if let Some(quantity) = measured.filter(|&quantity| !allowed(quantity)) {
+    let is_impossible = |&quantity: &Quantity| !is_possible(quantity, modality, also);
+    if let Some(quantity) = measured.filter(is_impossible) {
         let unit = signal.unit.trim();
         return Some(match quantity {
             Quantity::Resistance => format!("in '{unit}', an impedance and not a signal"),
@@ -164,6 +176,11 @@ pub(crate) fn unit_uv(unit: &str) -> Option<f32> {
         "nV" => Some(1e-3),
         _ => None,
     }
+}
+
+/// Whether channels of `modality` can measure this; `also` as for [`refused`].
+pub(super) fn is_possible(quantity: Quantity, modality: Modality, also: &[Quantity]) -> bool {
+    also.contains(&quantity) || is_of(quantity, modality)
 }
 
 fn is_of(quantity: Quantity, modality: Modality) -> bool {

@@ -16,14 +16,14 @@ const RECORDER: &str = "sfm-stream";
 const HDF5_SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
 /// The fixed header of EDF, and more than any signature.
 const HEAD_BYTES: u64 = 256;
-/// How packed files begin, and what unpacks them.
-const PACKED: [(&[u8], &str); 6] = [
-    (b"\x1f\x8b", "gunzip"),
-    (b"PK\x03\x04", "unzip"),
-    (b"BZh", "bunzip2"),
-    (b"\xfd7zXZ\0", "unxz"),
-    (b"\x28\xb5\x2f\xfd", "unzstd"),
-    (b"7z\xbc\xaf\x27\x1c", "7z x"),
+/// How packed files begin, what unpacks them, and the ending that it insists on.
+const PACKED: [(&[u8], &str, Option<&str>); 6] = [
+    (b"\x1f\x8b", "gunzip", Some("gz")),
+    (b"PK\x03\x04", "unzip", None),
+    (b"BZh", "bunzip2", Some("bz2")),
+    (b"\xfd7zXZ\0", "unxz", Some("xz")),
+    (b"\x28\xb5\x2f\xfd", "unzstd", Some("zst")),
+    (b"7z\xbc\xaf\x27\x1c", "7z x", None),
 ];
 
 /// A file that can be read more than once.
@@ -60,12 +60,20 @@ pub fn open(path: &Path) -> Result<Recording, SourceError> {
     if header::recognize(&head).is_some() {
         return Ok(Recording::Edf(Box::new(EdfSource::open(path)?)));
     }
-    let packed = PACKED.iter().find(|(signature, _)| head.starts_with(signature));
+    let packed = PACKED.iter().find(|(signature, ..)| head.starts_with(signature));
     Err(refuse(&match packed {
-        Some((_, tool)) => format!(
-            "is packed, neither EDF, BDF nor HDF5 as it is; unpack it first: {tool} '{}'",
-            path.display()
-        ),
+        Some((_, tool, ending)) => {
+            let shown = path.display();
+            let is_named =
+                |ending| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending));
+            let command = match ending.filter(|ending| !is_named(*ending)) {
+                None => format!("{tool} '{shown}'"),
+                Some(ending) => {
+                    format!("mv '{shown}' '{shown}.{ending}' && {tool} '{shown}.{ending}'")
+                }
+            };
+            format!("is packed, neither EDF, BDF nor HDF5 as it is; unpack it first: {command}")
+        }
         None => "is neither EDF, BDF nor HDF5; export the recording as EDF or EDF+".to_owned(),
     }))
 }
