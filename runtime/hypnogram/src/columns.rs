@@ -433,8 +433,14 @@ impl Columns {
             Role::Event => &mut self.event,
         };
         match place.replace(column) {
-            // `type` beside `event`, `text` beside `annotation`: the first of them.
-            Some(first) if role == Role::Event => *place = Some(first),
+            // `type` beside `event`, `text` beside `annotation`: the first of them with stages.
+            Some(first) if role == Role::Event => {
+                let has_stages = |column: usize| {
+                    table.rows().any(|row| matches!(stage_named(row.text(column)), Ok(Some(_))))
+                };
+                *place =
+                    Some(if !has_stages(first) && has_stages(column) { column } else { first });
+            }
             Some(_) => return Err(twice()),
             None => {}
         }

@@ -8,7 +8,7 @@ use super::clocks::{self, CLOCK_TOLERANCE_S, Resolved, Span, Timed};
 use super::codes::{self, Decoder, Preset};
 use super::columns::{Columns, Scaled};
 use super::draft::{Draft, Entry, Place};
-use super::names::{shown, stage_among_events};
+use super::names::{plain, shown, stage_among_events};
 use super::preamble::Preamble;
 use super::table::{Row, Table};
 use super::time::{DAY_S, Moment, Value, number, within_a_week};
@@ -161,8 +161,14 @@ impl Reader<'_> {
         if 10 * stages >= count {
             return Ok(Some(event));
         }
-        let Some(first) = filled().next() else { return Ok(None) };
-        match filled().find(|row| row.text(event) != first.text(event)) {
+        // A word that says of every row what it is.
+        let is_kind = |row: &Row<'_>| {
+            let word = plain(row.text(event));
+            ["stage", "sleep", "epoch", "hypno", "stad", "scor"]
+                .iter()
+                .any(|kind| word.contains(kind))
+        };
+        match filled().find(|row| !is_kind(row)) {
             None => Ok(None),
             Some(row) => Err(row.refused(format!(
                 "'{}' is no sleep stage: this is a list of events, each with the stage beside it",

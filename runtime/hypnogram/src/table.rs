@@ -31,6 +31,8 @@ pub(super) struct Table {
     rows: Vec<Place>,
     /// Lines whose cells are all empty.
     blank_lines: Vec<usize>,
+    /// The line of the columns' names.
+    names_line: Option<usize>,
     /// The first empty line between two rows.
     pub gap_line: Option<usize>,
 }
@@ -72,6 +74,7 @@ impl Table {
             ends: Vec::new(),
             rows: Vec::new(),
             blank_lines: Vec::new(),
+            names_line: None,
             gap_line: None,
         };
         // An empty line is a comment, lest it goes uncounted; runs of blanks become one tab each.
@@ -158,6 +161,7 @@ impl Table {
             Some(index) => {
                 let fields = self.row(index).map(|row| row.fields().map(str::to_owned).collect());
                 self.names = fields.unwrap_or_default();
+                self.names_line = self.row(index).map(|row| row.line);
                 // A delimiter at the end of every line.
                 if self.names.len() > 1 && self.names.last().is_some_and(String::is_empty) {
                     self.names.pop();
@@ -216,6 +220,7 @@ impl Table {
         let empty = lines
             .find(|(number, line)| (first..last).contains(number) && line.trim().is_empty())
             .map(|(number, _)| number);
+        let first = self.names_line.unwrap_or(first);
         let blank = self.blank_lines.iter().copied().find(|line| (first..last).contains(line));
         empty.into_iter().chain(blank).min()
     }
@@ -314,7 +319,7 @@ impl<'a> Row<'a> {
     fn is_key(&self) -> bool {
         let text = self.text(0);
         let key = text.split([':', '=']).next().unwrap_or_default();
-        text.starts_with(['*', '['])
+        (text.starts_with(['*', '[']) && text.len() > 1)
             || (key.len() < text.len() && key.chars().any(char::is_alphabetic))
     }
 

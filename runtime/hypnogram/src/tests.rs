@@ -430,6 +430,10 @@ fn the_first_rows_of_a_list_are_of_the_night() {
     assert_eq!(letters("Scored by two people\n\nW\nN1\n"), "WN1", "a title above an empty line");
     let refusal = read_text("L\nL\nW\nN1\n").expect_err("a word that is not known");
     assert!(refusal.contains("line 1: 'L' is no sleep stage"), "{refusal}");
+    for text in ["Stage\nW\n\"\"\nN1\n", "Stage\nW\nN1\n\"\"\nN1\n", "Stage\n\"\"\nW\nN1\n"] {
+        assert!(read_text(text).is_err_and(|e| e.contains("it is empty")), "{text}");
+    }
+    assert!(read_text("*\n*\nW\nN1\n").is_err_and(|e| e.contains("'*' is no sleep stage")));
     let refusal = read_text("Stage\nW\n\"\"\nN1\n").expect_err("an empty cell");
     assert!(refusal.contains("line 3: it is empty"), "{refusal}");
     assert_eq!(letters("stage,note\nW,\nN1,\n,\n,\n"), "WN1", "empty rows at the end");
@@ -492,6 +496,10 @@ fn events_are_stages_or_stand_beside_them() {
     assert_eq!(letters(remark), "WN1N2N2", "one remark decides nothing");
     let apneas = "Start,Duration,Stage,Event\n10,12,N2,Hypopnea\n80,20,N2,Obstructive apnea\n";
     assert!(read_text(apneas).is_err_and(|e| e.contains("a list of events")));
+    let apneas = "Start,Duration,Event,Stage\n0,25,Hypopnea,W\n210,25,Hypopnea,N2\n";
+    assert!(read_text(apneas).is_err_and(|e| e.contains("a list of events")));
+    assert_eq!(letters("Type,Event,Start,Duration\nStage,W,0,30\nStage,N1,30,30\n"), "WN1");
+    assert_eq!(letters("L\t0\t30\nL\t30\t30\nL\t60\t30\nW\t90\t30\nN1\t120\t30\n"), "???WN1");
     let wearable =
         "onset,duration,description\n0,30,W\n30,30,Light\n60,30,Light\n90,30,Light\n120,30,REM\n";
     let refusal = read_text(wearable).expect_err("stages by other names");
