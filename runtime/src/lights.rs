@@ -1,18 +1,17 @@
 //! Lights off and on, where the recording says so: in the annotations of an EDF+ file, or in the
 //! `annotations.edf` of a live session, which stands beside its recording. A night's statistics count
-//! what lies between them. Words of seven languages are known; what only looks like a mark, or lies
-//! outside the recording, is not used and named.
+//! what lies between them. [`crate::hypnogram`] knows the words of seven languages; what only looks like
+//! a mark, or lies outside the recording, is not used and named.
 
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::LazyLock;
 
-use regex::{Regex, RegexBuilder};
 use serde::Serialize;
 
 use crate::edf::annotation::{each_annotation, too_many};
 use crate::edf::{EdfError, RecordReader};
+use crate::hypnogram::{LightsText, lights_text};
 use crate::session_folder;
 use crate::text::escaped;
 use sfm_models::EPOCH_S;
@@ -130,14 +129,14 @@ impl Found {
         if !onset_s.is_finite() {
             return;
         }
-        match said(text) {
-            Said::Mark { is_on } => self.marks.push(LightsMark { onset_s, is_on }),
-            Said::Doubtful => {
+        match lights_text(text) {
+            LightsText::Mark { is_on } => self.marks.push(LightsMark { onset_s, is_on }),
+            LightsText::Doubtful => {
                 self.doubtful_count += 1;
                 let shown = || text.chars().take(MAX_SHOWN).collect::<String>();
                 self.doubtful.get_or_insert_with(|| (onset_s, shown()));
             }
-            Said::Else => {}
+            LightsText::Other => {}
         }
     }
 
@@ -167,72 +166,6 @@ fn read_marks(path: &Path) -> Result<Found, EdfError> {
         Ok(())
     })?;
     Ok(found)
-}
-
-/// What an annotation says of the lights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Said {
-    Mark {
-        is_on: bool,
-    },
-    /// It begins as a mark does and goes on as a sentence.
-    Doubtful,
-    Else,
-}
-
-/// Recorders' and scorers' words, English, German, French, Spanish, Italian, Portuguese, Dutch, with
-/// or without accents. Behind them: nothing, a time, or a remark set off by a punctuation mark.
-static MARK: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    let pattern = r"
-        \A[^\p{Alphabetic}]*(?:(?:event|marker|annotation|note|tech)\s*[:-]\s*)?(?:(?P<off>
-            lights?[\s_-]*(?:(?:were|was|are|turned|switched)\s+)*(?:off|out)
-          | (?:licht(?:er)?|beleuchtung)[\s_-]*(?:(?:wurden?|ist)\s+)?
-            (?:aus|ausgeschaltet|ausgemacht|abgeschaltet|gel(?:ö|oe)scht)
-          | lumi[eè]res?[\s_-]*(?:off|[eé]teintes?)
-          | extinction(?:\s+(?:(?:des?|de\s+la)\s+)?(?:lumi[eè]res?|feux))?
-          | luz[\s_-]*apagada | luces[\s_-]*(?:apagadas|off) | luzes[\s_-]*apagadas
-          | apaga(?:r|do)\s+(?:(?:de|das|de\s+las|las?|as?)\s+)?(?:luz(?:es)?|luces)
-          | luc[ei][\s_-]*spent[ae] | spegnimento\s+(?:dell[ae]\s+)?luc[ei]
-          | licht(?:en)?[\s_-]*uit
-        )|(?P<on>
-            lights?[\s_-]*(?:(?:were|was|are|turned|switched|back)\s+)*on
-          | (?:licht(?:er)?|beleuchtung)[\s_-]*(?:(?:wurden?|ist)\s+)?
-            (?:an|ein|angeschaltet|eingeschaltet|angemacht)
-          | lumi[eè]res?[\s_-]*(?:on|allum[eé]es?)
-          | (?:r[eé]?)?allumage(?:\s+(?:(?:des?|de\s+la)\s+)?(?:lumi[eè]res?|feux))?
-          | luz[\s_-]*(?:encendida|prendida|acesa) | luces[\s_-]*(?:encendidas|prendidas|on)
-          | luzes[\s_-]*acesas
-          | (?:encend(?:er|ido)|acender)\s+(?:(?:de|das|de\s+las|las?|as?)\s+)?(?:luz(?:es)?|luces)
-          | luc[ei][\s_-]*acces[ae] | accensione\s+(?:dell[ae]\s+)?luc[ei]
-          | licht(?:en)?[\s_-]*aan
-        ))\b
-        (?P<rest>
-          (?:\s*(?:(?:at|um|à|alle|om)\s+)?\d{1,2}[:.h]\d{2}(?:[:.]\d{2})?(?:\s*(?:[ap]\.?m\b\.?|uhr|h\b))?)?
-          (?:\s+by\s+(?:the\s+)?(?:tech\w*|nurse|staff|patient|pt))?
-          (?:[^\p{Alphabetic}]*|\s*[-–—:;,./(\[|=].*)\z
-        )?
-    ";
-    let mut builder = RegexBuilder::new(pattern);
-    builder.ignore_whitespace(true).case_insensitive(true).dot_matches_new_line(true).build().ok()
-});
-
-/// What an annotation says of the lights.
-fn said(written: &str) -> Said {
-    // EDF+ allows a channel behind the text.
-    let text = written.split("@@").next().unwrap_or_default().trim();
-    let Some(found) = MARK.as_ref().and_then(|pattern| pattern.captures(text)) else {
-        return Said::Else;
-    };
-    // `Lights off (not yet)`, `Lights on/off calibration`.
-    let is_denied = || {
-        let rest = found.name("rest").map_or("", |rest| rest.as_str()).to_lowercase();
-        let is_both = rest.trim_start().starts_with("/o");
-        is_both || ["not ", "calib", "nicht", "test"].iter().any(|word| rest.contains(word))
-    };
-    match found.name("rest").filter(|_| !is_denied()) {
-        Some(_) => Said::Mark { is_on: found.name("on").is_some() },
-        None => Said::Doubtful,
-    }
 }
 
 /// Whether a recording is a live session's, whose marks are not in it but beside it.
@@ -270,8 +203,8 @@ mod tests {
 
     #[test]
     fn the_recorders_own_words_are_marks() {
-        assert_eq!(said(LIGHTS_OFF), Said::Mark { is_on: false });
-        assert_eq!(said(LIGHTS_ON), Said::Mark { is_on: true });
+        assert_eq!(lights_text(LIGHTS_OFF), LightsText::Mark { is_on: false });
+        assert_eq!(lights_text(LIGHTS_ON), LightsText::Mark { is_on: true });
     }
 
     #[test]
@@ -298,89 +231,6 @@ mod tests {
         assert_eq!(lights(&[(600.0, "Lights off")]).epochs(10), 0..10);
         assert_eq!(lights(&[(0.0, "Lights off"), (5.0, "Lights on")]).epochs(10), 0..10);
         assert_eq!(lights(&[(46.0, "Lights on")]).epochs(10), 0..10);
-    }
-
-    #[test]
-    fn recorders_words_are_known() {
-        let (off, on) = (Said::Mark { is_on: false }, Said::Mark { is_on: true });
-        for text in [
-            "Lights off",
-            "Lights off@@EEG F4-A1",
-            "Light off",
-            "LIGHTS-OFF",
-            "lights_out",
-            "LightsOut",
-            "Lights Out - patient comfortable",
-            "Lights off: 23:05",
-            "Lights out 22:45:10",
-            "Lights out at 22:45",
-            "Lights out 10:45 PM, room 3",
-            "Lights Off (tech)",
-            "* Lights were turned off.",
-            "Licht aus",
-            "Licht ausgemacht",
-            "Licht ist aus",
-            "Event: Lights off",
-            "Lights off by tech",
-            "Extinction lumière",
-            "Apagado luces",
-            "Apagar das luzes",
-            "Licht ausgeschaltet",
-            "Lumière éteinte",
-            "LUMIERES ETEINTES",
-            "Extinction des lumières",
-            "Extinction",
-            "Luces apagadas",
-            "Luci spente",
-            "Luzes apagadas",
-            "Licht uit",
-        ] {
-            assert_eq!(said(text), off, "{text}");
-        }
-        for text in [
-            "Lights on@@EEG Fpz-Cz",
-            "Light on",
-            "LIGHTS ON",
-            "Licht an",
-            "Licht ein, Patient wach",
-            "Lumières allumées",
-            "Allumage",
-            "Rallumage",
-            "Lights back on",
-            "Encendido luces",
-            "Luz encendida",
-            "Luce accesa",
-            "Luzes acesas",
-            "Lichten aan",
-        ] {
-            assert_eq!(said(text), on, "{text}");
-        }
-        for text in [
-            "Lights off in 5 min",
-            "Light on in the corridor",
-            "licht an der Tür",
-            "Lights Off (not yet)",
-            "Lights on/off calibration",
-        ] {
-            assert_eq!(said(text), Said::Doubtful, "{text}");
-        }
-        for text in [
-            "Light sleep",
-            "Lights",
-            "Snoring",
-            "",
-            "Loffler",
-            "Long apnea",
-            "Flights on",
-            "Extinctions",
-            "Lights onset",
-            "Lichtanlage",
-            "Recording start",
-            "Luz",
-            "Sleep stage N1@@Lights off",
-        ] {
-            assert_eq!(said(text), Said::Else, "{text}");
-        }
     }
 
     #[test]

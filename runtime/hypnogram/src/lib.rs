@@ -27,6 +27,7 @@ pub mod confusion;
 mod draft;
 mod edf;
 mod formats;
+mod lights;
 pub mod luna;
 mod names;
 mod native;
@@ -58,6 +59,7 @@ use sfm_models::SleepStage;
 
 pub use self::codes::{CodeUsed, Codes, PRESETS, Preset};
 pub use self::formats::{FORMATS, Format, list};
+pub use self::lights::{LightsText, lights_text};
 pub use self::names::stage_named;
 pub use self::writer::HypnogramWriter;
 use sfm_edf::DateTime;

@@ -37,7 +37,7 @@ pub(super) fn is_it(table: &Table) -> bool {
 
 /// Reads the classes that are stages.
 pub(super) fn read(table: &Table, options: &ReadOptions) -> Result<Scoring, String> {
-    let place = |name| table.column(name).map(|column| Scaled::seconds(column));
+    let place = |name| table.column(name).map(Scaled::seconds);
     let columns = match (place("class"), place("start"), place("stop")) {
         (Some(class), Some(start), stop) => {
             let event = Some(class.column);
