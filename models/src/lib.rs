@@ -2,6 +2,8 @@
 //! stages, the bundle manifest, the graphs' inputs and outputs, and reading and writing of
 //! `.sfm` bundles. Depends on no inference engine.
 
+#![forbid(unsafe_code)]
+
 pub mod bundle;
 pub mod graph;
 pub mod manifest;

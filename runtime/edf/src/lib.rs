@@ -40,6 +40,8 @@
 //! # Ok::<(), sfm_edf::EdfError>(())
 //! ```
 
+#![forbid(unsafe_code)]
+
 pub mod annotate;
 pub mod annotation;
 pub mod datetime;

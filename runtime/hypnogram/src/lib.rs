@@ -18,6 +18,8 @@
 //! # Ok::<(), String>(())
 //! ```
 
+#![forbid(unsafe_code)]
+
 pub mod agreement;
 pub mod bids;
 mod clocks;
