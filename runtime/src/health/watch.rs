@@ -13,7 +13,7 @@ use crate::text::hex;
 
 /// Longest time between two looks at [`RunningTime`] that counts as run; [`TICK`] is well below.
 const LONGEST_TURN: Duration = Duration::from_millis(300);
-/// How often [`RunningTime`] is to be looked at.
+/// How often the time that this process has run is to be looked at.
 pub const TICK: Duration = Duration::from_millis(100);
 
 /// Silence of a device or a channel, and of a whole bed: seconds of the session, and real seconds,
