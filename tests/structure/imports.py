@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """No modules of one crate import each other in a circle.
 
-    tests/structure/imports.py [--within MODULE] [SRC...]      default: runtime/src
+    tests/structure/imports.py [--within MODULE] [SRC...]      default: the runtime and its crates
 
 Modules are those at the top of a crate; with `--within link` those inside the module `link`. Test modules
 do not count. Prints every circle with the files that close it; exit code 1 if there is one.
@@ -13,6 +13,7 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+CRATES = ["runtime/src", "runtime/edf/src", "runtime/hypnogram/src"]
 NOT_MODULES = {"lib", "main", "bin", "mod"}
 
 
@@ -103,7 +104,7 @@ def circles(graph):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--within", default="")
-    parser.add_argument("source", nargs="*", type=pathlib.Path, default=[ROOT / "runtime/src"])
+    parser.add_argument("source", nargs="*", type=pathlib.Path, default=[ROOT / crate for crate in CRATES])
     args = parser.parse_args()
     broken = 0
     for source in args.source:

@@ -6,10 +6,11 @@
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 
-use super::annotation::{Annotation, push_tal};
+use super::annotation::Annotation;
 use super::datetime::DateTime;
 use super::field::{self, push_text};
 use super::header::{Continuity, Header, SampleFormat};
+use super::tal::push_tal;
 use super::{EdfError, RecordReader};
 
 /// Widths of the columns of a header's table of signals.

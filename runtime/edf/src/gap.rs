@@ -8,8 +8,9 @@ use std::io::{Read, Seek};
 use std::ops::Range;
 
 use super::EdfError;
-use super::annotation::{Tals, too_many};
+use super::annotation::too_many;
 use super::record::RecordReader;
+use super::tal::Tals;
 
 /// Longest label and longest onset and duration make the longest declaration, bytes: up to seven
 /// digits and six decimals, 5 s to six decimals, text and label, separators.

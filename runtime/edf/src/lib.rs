@@ -51,6 +51,7 @@ pub mod header;
 pub mod onset;
 pub mod record;
 mod scale;
+pub mod tal;
 pub mod writer;
 
 pub use annotation::{Annotation, annotations};

@@ -6,8 +6,8 @@ use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 
 use super::EdfError;
-use super::annotation::Tals;
 use super::header::{Header, SampleFormat, Signal};
+use super::tal::Tals;
 
 /// Small records are read together up to this many bytes.
 const BATCH_BYTES: u64 = 1 << 20;

@@ -8,10 +8,11 @@
 use std::io::{Seek, SeekFrom, Write};
 
 use super::EdfError;
-use super::annotation::{Annotation, push_tal};
+use super::annotation::Annotation;
 use super::datetime::DateTime;
 use super::field::{format_number, push_text};
 use super::header::{Continuity, SampleFormat};
+use super::tal::push_tal;
 
 /// Place and width of the record count in the header.
 const RECORD_COUNT: (u64, usize) = (236, 8);

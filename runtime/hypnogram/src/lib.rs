@@ -29,6 +29,7 @@ pub mod confusion;
 mod draft;
 mod edf;
 mod formats;
+mod headings;
 mod lights;
 pub mod luna;
 mod names;

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::columns::is_header;
+use super::headings::is_header;
 use super::names::{plain, shown};
 use super::time::{Moment, number};
 use super::{MAX_STRETCHES, stage_named};
