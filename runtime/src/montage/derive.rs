@@ -7,8 +7,9 @@ use sfm_models::Modality;
 use sfm_models::manifest::ChannelPolicy;
 
 use super::electrode::{self, Lead, Reference, Side};
+use super::labels::near_labels;
 use super::units::in_volts;
-use super::{Decision, Derivation, MontageError, near_labels, normalized};
+use super::{Decision, Derivation, MontageError, normalized};
 use crate::signal::SignalInfo;
 use crate::text::escaped;
 
