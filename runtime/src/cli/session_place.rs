@@ -15,7 +15,7 @@ use super::session_id;
 use crate::edf::DateTime;
 use crate::files;
 use crate::link::clock::HostClock;
-use crate::link::log::SessionEvent;
+use crate::link::event::SessionEvent;
 use crate::link::saved::SavedSession;
 use crate::link::session::Session;
 use crate::link::types::{Resumed, SessionChannel, Settings};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::budget::{Barred, Bucket, Rate};
-use super::log::SessionEvent;
+use super::event::SessionEvent;
 use super::refusals::{RefusalWatch, Refusals};
 use super::types::{Refused, Violation};
 use crate::health::{Beds, Status};

@@ -8,7 +8,7 @@ use sfm_firmware_bridge::{Channel, FromDevice, FromHost, Hello, TimeReply};
 
 use super::clock::{ClockFit, HostSeconds};
 use super::describe::{mark_text, signal};
-use super::log::{Noted, SessionEvent};
+use super::event::{Noted, SessionEvent};
 use super::reassembly::{Reassembly, Run};
 use super::slot::Slot;
 use super::types::{Axis, LinkId, Resumed, Settings, Violation};

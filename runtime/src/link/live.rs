@@ -6,8 +6,9 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::sync::mpsc::Receiver;
 
+use super::event::SessionEvent;
 use super::hub::FromLinks;
-use super::log::{LogLine, SessionEvent};
+use super::log::LogLine;
 use super::types::Totals;
 use crate::recorder::{self, Annotations, RecorderThread};
 use crate::signal::{DigitalBlock, SampleBlock, Scale, StreamInfo};

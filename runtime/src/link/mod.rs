@@ -13,6 +13,7 @@ mod budget;
 pub mod clock;
 mod describe;
 pub mod device;
+pub mod event;
 pub mod hub;
 pub mod ledger;
 pub mod live;

@@ -9,7 +9,7 @@ use sfm_firmware_bridge::{FromDevice, FromHost, Hello};
 
 use super::clock::HostSeconds;
 use super::device::Out;
-use super::log::Noted;
+use super::event::Noted;
 use super::session::Session;
 use super::types::{LinkId, Violation};
 

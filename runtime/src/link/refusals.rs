@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::log::SessionEvent;
+use super::event::SessionEvent;
 use super::types::Refused;
 use crate::health::{Beds, Status};
 use crate::telemetry::RefusalMeter;

@@ -11,7 +11,6 @@ use sfm_firmware_bridge::{FromDevice, Hello};
 use super::clock::HostSeconds;
 use super::device::{Device, MAX_CHANNELS, Out};
 use super::ledger::SampleLedger;
-use super::log::SessionEvent;
 use super::mark::Marks;
 use super::waiting::Waiting;
 use crate::health::arrivals::{Arrivals, DeviceArrivals};
@@ -20,6 +19,7 @@ mod start;
 
 pub use self::start::Beginning;
 use self::start::Cut;
+use super::event::SessionEvent;
 use super::types::{Axis, DeviceTotals, LinkId, NoBed, SessionChannel, Settings, Violation};
 use crate::text::hex;
 

@@ -4,7 +4,7 @@ use sfm_firmware_bridge::{
 };
 
 use super::*;
-use crate::link::log::Noted;
+use crate::link::event::Noted;
 use crate::link::types::Resumed;
 use crate::signal::DigitalBlock;
 use std::collections::BTreeMap;

@@ -4,7 +4,7 @@ use super::*;
 use crate::event::EpochStatus;
 use crate::event::{ChannelUse, Gap, Pass, SignalPatch, Started};
 use crate::link::clock::HostClock;
-use crate::link::log::SessionEvent;
+use crate::link::event::SessionEvent;
 use crate::link::mark;
 
 fn room() -> Room {

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::state::push_last;
 use crate::health::BedReport;
-use crate::link::log::{LogLine, SessionEvent};
+use crate::link::event::SessionEvent;
+use crate::link::log::LogLine;
 use crate::link::types::Totals;
 use crate::text::escaped;
 use crate::text::hex;

@@ -1,8 +1,8 @@
 //! What a device's account says: its ledger by channel, its clock, the rates that were measured.
 
 use super::super::clock::HostSeconds;
+use super::super::event::{MeasuredRate, SessionEvent};
 use super::super::ledger::SampleLedger;
-use super::super::log::{MeasuredRate, SessionEvent};
 use super::super::slot::Slot;
 use super::{Device, DeviceChannel, Out};
 use crate::health::arrivals::{ChannelArrivals, DeviceArrivals};

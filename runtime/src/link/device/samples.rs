@@ -4,7 +4,7 @@
 use sfm_firmware_bridge::Samples;
 
 use super::super::clock::HostSeconds;
-use super::super::log::SessionEvent;
+use super::super::event::SessionEvent;
 use super::super::reassembly::Run;
 use super::super::slot::Slot;
 use super::super::types::{Axis, Settings, Violation};

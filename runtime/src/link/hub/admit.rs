@@ -5,7 +5,7 @@ use sfm_firmware_bridge::{FromDevice, FromHost, Hello};
 
 use super::super::clock::HostSeconds;
 use super::super::device::Out;
-use super::super::log::SessionEvent;
+use super::super::event::SessionEvent;
 use super::super::probation::Proven;
 use super::super::standing::Rank;
 use super::super::types::{LinkId, NoBed, Refused, Violation};

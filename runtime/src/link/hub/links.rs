@@ -7,7 +7,7 @@ use sfm_firmware_bridge::ByeReason;
 use tokio::sync::mpsc;
 
 use super::super::clock::HostSeconds;
-use super::super::log::{Noted, SessionEvent};
+use super::super::event::{Noted, SessionEvent};
 use super::super::port::Port;
 use super::super::standing::{Rank, Standing};
 use super::super::types::{LinkId, Refused, Violation};

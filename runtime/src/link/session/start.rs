@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::super::clock::HostSeconds;
 use super::super::device::{Device, Out};
-use super::super::log::SessionEvent;
+use super::super::event::SessionEvent;
 use super::super::slot::Slot;
 use super::super::types::{Axis, Resumed, SessionChannel, Settings};
 use super::Session;
