@@ -10,6 +10,9 @@ mod files;
 #[allow(dead_code)]
 #[path = "../../../runtime/src/journal.rs"]
 mod journal;
+#[allow(dead_code)]
+#[path = "../../../runtime/src/session_folder.rs"]
+mod session_folder;
 
 /// What the journal takes of the events.
 mod event {
@@ -18,16 +21,6 @@ mod event {
         pub stage: Option<sfm_models::SleepStage>,
         pub probabilities: [f32; 5],
         pub quality: f32,
-    }
-}
-
-/// What it takes of the recorder: no folder moves here.
-mod recorder {
-    pub fn put_in(
-        _: &std::fs::File,
-        _: &std::path::Path,
-    ) -> std::io::Result<Option<std::fs::File>> {
-        Ok(None)
     }
 }
 
