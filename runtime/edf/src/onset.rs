@@ -18,7 +18,7 @@ pub const TOLERANCE_S: f64 = 0.002;
 const MAX_ONSET_S: f64 = 7.0 * 86_400.0;
 /// Records behind a jump that are asked about it.
 const AHEAD: usize = 8;
-/// A jump of the last record that needs nobody's word, seconds (25 h): a session may go on after a
+/// The longest jump of the last record that needs no confirmation by another, seconds (25 h): a session may go on after a
 /// day without samples, and be cut again at once.
 const UNDOUBTED_S: f64 = 25.0 * 3600.0;
 

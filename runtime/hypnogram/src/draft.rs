@@ -147,7 +147,7 @@ impl Draft {
         let is_whole = |s: f64| {
             s >= epoch_s - TOLERANCE_S && (s - (s / epoch_s).round() * epoch_s).abs() <= TOLERANCE_S
         };
-        // Between two stages: before the first and behind the last there may be anything.
+        // Between two stages: before the first and after the last there may be anything.
         let is_free = |start_s: f64, end_s: f64| {
             let next = stretches.partition_point(|s| s.end_s() <= start_s + TOLERANCE_S);
             next > 0 && stretches.get(next).is_some_and(|s| s.onset_s >= end_s - TOLERANCE_S)

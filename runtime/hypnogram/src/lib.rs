@@ -87,7 +87,7 @@ pub struct Stretch {
     pub onset_s: f64,
     /// Length, seconds.
     pub duration_s: f64,
-    /// `None` where nobody could or would score.
+    /// `None` where it was not scored.
     pub stage: Option<SleepStage>,
 }
 

@@ -167,20 +167,7 @@ fn changes(hypnogram: &[Option<SleepStage>]) -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn hypnogram(letters: &str) -> Vec<Option<SleepStage>> {
-        letters
-            .chars()
-            .map(|letter| match letter {
-                'W' => Some(SleepStage::Wake),
-                '1' => Some(SleepStage::N1),
-                '2' => Some(SleepStage::N2),
-                '3' => Some(SleepStage::N3),
-                'R' => Some(SleepStage::Rem),
-                _ => None,
-            })
-            .collect()
-    }
+    use crate::tests::stages as hypnogram;
 
     fn of(letters: &str) -> SleepStatistics {
         SleepStatistics::from_hypnogram(&hypnogram(letters))

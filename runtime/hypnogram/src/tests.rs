@@ -5,7 +5,12 @@ use super::*;
 const LETTERS: &str = "WW?W1122233332RRRR??W";
 
 fn night() -> Vec<Option<SleepStage>> {
-    LETTERS
+    stages(LETTERS)
+}
+
+/// A hypnogram of letters; what is no stage is not scored.
+pub(crate) fn stages(letters: &str) -> Vec<Option<SleepStage>> {
+    letters
         .chars()
         .map(|letter| match letter {
             'W' => Some(SleepStage::Wake),

@@ -1,7 +1,7 @@
 //! Whether what sensors send arrives: the age of the newest samples of a bed, by device and channel,
 //! and what that means for its health. Ages are in the session's seconds and go on when nothing tells
 //! of them any more, so that a thread that stands still is no good news. What this process did not
-//! run for (stopped, suspended) is nobody's silence.
+//! run for (stopped, suspended) does not count as silence.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -64,7 +64,7 @@ pub(super) struct Watch(Option<(Duration, Arrivals)>);
 pub(super) struct Standing {
     /// Everything as old as it is now.
     pub arrivals: Arrivals,
-    /// How long nobody has told of them.
+    /// Time since they were last reported.
     unheard: Duration,
 }
 
