@@ -12,6 +12,7 @@
 //! is written once more, since the kernel may have dropped it.
 
 mod annotations;
+mod found;
 mod signals;
 mod slots;
 mod space;
@@ -23,16 +24,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use annotations::{AnnotationLog, AnnotationSink, Annotations, EVENT_BUTTON, marks};
+pub use found::recording_in;
 pub use signals::{recordable, storable};
 pub use slots::Lost;
 pub use space::Unreserved;
 pub use thread::{RecorderEvent, RecorderThread, Unrecorded, spawn};
 
+use self::found::{describe, no_recording, not_gone_on_with, whole_records};
 use self::slots::{Record, Slots};
 use crate::edf::writer::WriterPlace;
 use crate::edf::{
-    Annotation, Continuity, DateTime, EdfError, EdfWriter, RecordReader, RecordingSpec,
-    SampleFormat, onset,
+    Annotation, DateTime, EdfError, EdfWriter, RecordReader, RecordingSpec, SampleFormat,
 };
 use crate::health::disk::RecordingSpace;
 use crate::session_folder::{self, RECORDINGS, open_alone};
@@ -45,8 +47,6 @@ const MAX_LOST_S: f64 = 5.0;
 /// Samples between two syncs, which are kept in memory until then, 16 MB: a recorder that catches up
 /// writes many at once.
 const MAX_UNSYNCED: u64 = 4 << 20;
-/// Records at the end that a power cut may have left as zeros.
-const MAX_DAMAGED_RECORDS: u64 = 64;
 
 /// Why a recording cannot be begun, or does not go on. Every message is one line that names the
 /// file.
@@ -510,26 +510,6 @@ impl Recorder {
     }
 }
 
-/// The recording in a folder. A link counts as one, wherever it leads.
-pub fn recording_in(dir: &Path) -> Option<PathBuf> {
-    RECORDINGS.map(|name| dir.join(name)).into_iter().find(|path| path.symlink_metadata().is_ok())
-}
-
-fn no_recording(dir: &Path) -> RecorderError {
-    let reason = "holds no recording; give the folder of a live session".to_owned();
-    RecorderError::Refused { path: dir.to_owned(), reason }
-}
-
-fn not_gone_on_with(path: PathBuf, error: EdfError) -> RecorderError {
-    match error {
-        EdfError::Io(error) => RecorderError::Disk { path, reason: error.to_string() },
-        error => {
-            let reason = format!("{error}; it can only be replayed");
-            RecorderError::Refused { path, reason }
-        }
-    }
-}
-
 fn file_name(signals: &[SignalInfo]) -> &'static str {
     match signals::sample_format(signals) {
         SampleFormat::I16 => RECORDINGS[0],
@@ -551,58 +531,4 @@ fn error_reason(error: EdfError) -> String {
         EdfError::Io(error) => error.to_string(),
         error => error.to_string(),
     }
-}
-
-/// Records before the first of those at the end that keep no time, as after a power cut.
-fn whole_records(reader: &mut RecordReader<File>) -> Result<u64, EdfError> {
-    let count = reader.header().record_count;
-    let mut whole = count;
-    for record in (count.saturating_sub(MAX_DAMAGED_RECORDS)..count).rev() {
-        if reader.record_onset_s(record)?.is_none() {
-            whole = record;
-        }
-    }
-    Ok(whole)
-}
-
-fn describe(
-    path: &Path,
-    reader: &mut RecordReader<File>,
-    whole: u64,
-) -> Result<Recorded, EdfError> {
-    let foreign = |reason: &str| EdfError::Unwritable(reason.into());
-    let header = reader.header().clone();
-    let ours = header.equipment.starts_with("sfm-stream")
-        && header.continuity != Continuity::Plain
-        && header.record_duration_s > 0.0;
-    if !ours {
-        return Err(foreign("it was not recorded by this program"));
-    }
-    let extent = onset::extent(reader, whole)?;
-    let first_s = extent.first_s;
-    let last_s = if whole > 0 { extent.last_s } else { -header.record_duration_s };
-    let end_s = ((last_s / header.record_duration_s).round() + 1.0) * header.record_duration_s;
-    if !(0.0..=1e7).contains(&end_s) {
-        return Err(foreign("its last record has no place in time"));
-    }
-    let samples = header.signals.iter().filter(|signal| !signal.is_annotation);
-    let signals: Vec<SignalInfo> = samples
-        .map(|signal| SignalInfo {
-            label: signal.label.clone(),
-            rate_hz: header.rate_hz(signal),
-            unit: signal.unit.clone(),
-            physical_min: signal.physical_min,
-            physical_max: signal.physical_max,
-            digital_min: signal.digital_min,
-            digital_max: signal.digital_max,
-        })
-        .collect();
-    Ok(Recorded {
-        path: path.to_owned(),
-        ends: signals.iter().map(|signal| (end_s * signal.rate_hz).round() as u64).collect(),
-        signals,
-        start: header.start.map(|start| start.plus_seconds(first_s)),
-        end_s,
-        warnings: extent.warnings(whole, header.record_duration_s),
-    })
 }
